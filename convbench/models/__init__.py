@@ -1,0 +1,1 @@
+"""Networks, built from plain `nn.Conv2d`; they know no conv types."""
