@@ -1,0 +1,168 @@
+"""What every convolution of convbench shares: nn.Conv2d's constructor, its padding, a choice of implementations."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbench.errors import UserError
+
+Size = int | tuple[int, int]
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """Join choices for a message: `a, b or c`."""
+    *most, last = choices
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def pair(value: Size) -> tuple[int, int]:
+    """Give one number for both axes, or two for (height, width), as two."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def initialise_like_conv2d(weight: Tensor, bias: Tensor | None) -> None:
+    """Fill with the draws, in the order, that `nn.Conv2d` of this weight's shape makes.
+
+    Args:
+        weight: (C_out, C_in/groups, K_h, K_w), or flattened to (C_out, C_in/groups * K_h * K_w).
+        bias: (C_out,) or none.
+    """
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        bound = 1 / math.sqrt(weight[0].numel())
+        nn.init.uniform_(bias, -bound, bound)
+
+
+class Conv2dBase(nn.Module):
+    """A two-dimensional convolution with `nn.Conv2d`'s constructor and several equal implementations.
+
+    A subclass owns one layout of parameters, makes them in its constructor, and in `forward` hands them to
+    `self._function`, a pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout
+    belongs to the conv and not to the implementation, so checkpoints move between implementations.
+
+    Attributes:
+        name: What messages and configs call the conv.
+        implementations: Name -> pure function.
+        counted_as: The implementation that defines the multiplications of the method, and whose operations
+            `FlopCounterMode` counts correctly, also on meta tensors.
+
+    Raises:
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str]
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]]
+    counted_as: ClassVar[str]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        implementation: str,
+    ) -> None:
+        super().__init__()
+        self.in_channels = self._whole("in_channels", in_channels)
+        self.out_channels = self._whole("out_channels", out_channels)
+        self.groups = self._whole("groups", groups, key=" (conv.groups)")
+        self.kernel_size = self._two("kernel_size", kernel_size)
+        self.stride = self._two("stride", stride)
+        self.dilation = self._two("dilation", dilation)
+        self.padding = padding if isinstance(padding, str) else self._two("padding", padding, least=0)
+        self.padding_mode = padding_mode
+        if in_channels % groups or out_channels % groups:
+            raise UserError(
+                f"in_channels {in_channels} and out_channels {out_channels} must both be divisible by "
+                f"groups {groups} (conv.groups)"
+            )
+        if not isinstance(bias, bool):
+            raise UserError(f"{self.name} got bias {bias!r}; choose true, false or null (conv.bias)")
+        if padding_mode not in PADDING_MODES:
+            raise UserError(f"{self.name} got padding_mode {padding_mode!r}; choose {one_of(PADDING_MODES)}")
+        self._resolve_padding()
+        self.use(implementation)
+
+    @property
+    def implementation(self) -> str:
+        """The name of the implementation in use; `use` changes it."""
+        return self._implementation
+
+    def use(self, implementation: str) -> None:
+        """Switch to another implementation; parameters stay as they are.
+
+        Raises:
+            UserError: The conv has no such implementation.
+        """
+        if implementation not in self.implementations:
+            raise UserError(
+                f"{self.name} has no implementation {implementation!r}; "
+                f"choose {one_of(self.implementations)} (conv.implementation)"
+            )
+        self._implementation = implementation
+        self._function = self.implementations[implementation]
+
+    def extra_repr(self) -> str:
+        """Describe the layer as `nn.Conv2d` does, and add the implementation."""
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        if self.padding != (0, 0):
+            parts.append(f"padding={self.padding}")
+        if self.dilation != (1, 1):
+            parts.append(f"dilation={self.dilation}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if getattr(self, "bias", None) is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
+        return ", ".join([*parts, f"implementation={self.implementation}"])
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Pad what the convolution itself cannot: other modes than zeros, and uneven 'same' padding."""
+        return x if self._pad_first is None else F.pad(x, self._pad_first, self._pad_mode)
+
+    def _resolve_padding(self) -> None:
+        """Split the padding into what `_pad` does first and what the convolution does by itself."""
+        if isinstance(self.padding, str):
+            before, after = self._named_padding(self.padding)
+        else:
+            before = after = self.padding
+        self._pad_mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        self._pad_first: list[int] | None = None
+        if before != after or (self.padding_mode != "zeros" and any(before)):
+            self._pad_first = [before[1], after[1], before[0], after[0]]  # F.pad starts with the last axis
+            before = (0, 0)
+        self._geometry = (self.stride, before, self.dilation, self.groups)
+
+    def _named_padding(self, padding: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Turn 'same' or 'valid' into padding (before, after), each (height, width)."""
+        if padding not in ("same", "valid"):
+            raise UserError(f"{self.name} got padding {padding!r}; choose whole numbers, 'same' or 'valid'")
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if self.stride != (1, 1):
+            raise UserError(f"{self.name} got padding 'same' with stride {self.stride}; 'same' needs stride 1")
+        high, wide = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        return (high // 2, wide // 2), (high - high // 2, wide - wide // 2)
+
+    def _whole(self, argument: str, value: int, least: int = 1, key: str = "") -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"{self.name} got {argument} {value!r}; choose a whole number of at least {least}{key}")
+        return value
+
+    def _two(self, argument: str, value: Size, least: int = 1) -> tuple[int, int]:
+        if isinstance(value, int):
+            value = (value, value)
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise UserError(f"{self.name} got {argument} {value!r}; choose one whole number or two")
+        return self._whole(argument, value[0], least), self._whole(argument, value[1], least)

@@ -1,0 +1,90 @@
+"""From the keys of a `conf/conv/NAME.yaml` to a factory that builds one convolution for each layer it replaces."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from convbench.convs.base import one_of
+from convbench.errors import UserError
+
+GEOMETRY = tuple(inspect.signature(nn.Conv2d).parameters)
+OVERRIDES = ("bias", "groups")
+
+
+def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..., nn.Module]:
+    """Check a conv type and its arguments once, and give a callable with `nn.Conv2d`'s constructor.
+
+    Args:
+        target: A class with `nn.Conv2d`'s constructor and arguments of its own, or the dotted path of one.
+        **arguments: Its own arguments. `bias` and `groups`, where not null, replace those of the replaced layer; all
+            other geometry comes from that layer. A class without implementations may be given `implementation`, which
+            it then does not see: the key may stem from the yaml whose `_target_` the class has taken.
+
+    Returns:
+        The factory for `swap_convs`.
+
+    Raises:
+        UserError: The path leads to no `nn.Module` class, its constructor lacks an argument of `nn.Conv2d`, or an
+            argument is unknown, missing, or belongs to the replaced layer.
+    """
+    conv_class = _resolve(target)
+    parameters = inspect.signature(conv_class).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    own = [name for name, parameter in parameters.items() if name not in GEOMETRY and parameter.kind not in _STARRED]
+    if not takes_any:
+        if "implementation" not in own:
+            arguments.pop("implementation", None)
+        _check_geometry(conv_class, parameters)
+        _check_arguments(conv_class, own, arguments)
+    missing = [name for name in own if parameters[name].default is inspect.Parameter.empty and name not in arguments]
+    if missing:
+        raise UserError(f"{conv_class.__name__} needs a value for {missing[0]!r} (conv.{missing[0]})")
+    given = {key: value for key, value in arguments.items() if key not in OVERRIDES or value is not None}
+
+    def build(*geometry: Any, **layer: Any) -> nn.Module:
+        # nn.Conv2d's optional arguments may come by position; then they have names all the same.
+        return conv_class(**{**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given})
+
+    return build
+
+
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _resolve(target: str | type[nn.Module]) -> type[nn.Module]:
+    """Import the class at a dotted path, or take the class given, and check that it is a module's."""
+    found: Any = target
+    if isinstance(target, str):
+        module_path, _, class_name = target.rpartition(".")
+        if not module_path:
+            raise UserError(f"{target!r} is no path of a class; choose one such as my_package.MyConv2d (conv._target_)")
+        try:
+            found = getattr(importlib.import_module(module_path), class_name)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{target!r} cannot be imported: {error} (conv._target_)") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{target!r} is no class derived from torch.nn.Module (conv._target_)")
+    return found
+
+
+def _check_geometry(conv_class: type[nn.Module], parameters: Mapping[str, inspect.Parameter]) -> None:
+    lacking = [name for name in GEOMETRY if name not in parameters]
+    if lacking:
+        raise UserError(
+            f"{conv_class.__name__} takes no {one_of(lacking)}; a conv type needs the arguments of nn.Conv2d: "
+            f"{', '.join(GEOMETRY)} (conv._target_)"
+        )
+
+
+def _check_arguments(conv_class: type[nn.Module], own: list[str], arguments: Mapping[str, Any]) -> None:
+    for name in arguments:
+        if name in own or name in OVERRIDES:
+            continue
+        if name in GEOMETRY:
+            raise UserError(f"{name} comes from the layer that is replaced; remove it (conv.{name})")
+        raise UserError(
+            f"{conv_class.__name__} has no argument {name!r}; choose {one_of([*own, *OVERRIDES])} (conv.{name})"
+        )

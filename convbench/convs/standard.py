@@ -1,0 +1,60 @@
+"""The standard convolution: torch's own, with `nn.Conv2d`'s parameters."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d
+
+
+class StandardConv2d(Conv2dBase):
+    """The convolution that every other one is compared with.
+
+        y[n, o] = bias[o] + sum_i weight[o, i] * x[n, i]
+
+    Parameters are named and shaped as in `nn.Conv2d`, so a `state_dict` moves both ways: `weight`
+    (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,). Input (N, C_in, H, W), output (N, C_out, H_out, W_out).
+
+    Raises:
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str] = "standard"
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d}
+    counted_as: ClassVar[str] = "library"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        implementation: str = "library",
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
+            implementation=implementation,
+        )  # fmt: skip
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the values that `nn.Conv2d` would draw."""
+        initialise_like_conv2d(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
+        return self._function(self._pad(x), self.weight, self.bias, *self._geometry)

@@ -1,0 +1,197 @@
+"""Replace the convolutions of any network, each under its own random numbers, and report what was done."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from convbench.convs.base import Conv2dBase
+from convbench.errors import UserError
+
+SHOWN = 6  # names listed in a message before "and N more"
+
+
+@dataclass(frozen=True)
+class SwapRow:
+    """One convolution of the network: its qualified name, what it was, `swapped` or `skipped`, and why."""
+
+    name: str
+    description: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What `swap_convs` did: `kind` names the new convolutions, `rows` follow the order of the network's modules."""
+
+    kind: str
+    rows: list[SwapRow] = field(default_factory=list)
+
+    @property
+    def swapped(self) -> list[SwapRow]:
+        """The rows of replaced convolutions."""
+        return [row for row in self.rows if row.status == "swapped"]
+
+    @property
+    def skipped(self) -> list[SwapRow]:
+        """The rows of convolutions left as they were."""
+        return [row for row in self.rows if row.status == "skipped"]
+
+    def summary(self) -> str:
+        """Say it in a line: `14 of 15 convs are weighted_sum (pointwise); skipped: conv1 (first)`."""
+        if not self.rows:
+            return "the network has no convs to swap"
+        if not self.swapped:
+            line = f"0 of {len(self.rows)} convs swapped"
+        else:
+            line = f"{len(self.swapped)} of {len(self.rows)} convs are {self.kind}"
+        if self.skipped:
+            line += f"; skipped: {_shortened([f'{row.name} ({row.reason})' for row in self.skipped])}"
+        return line
+
+
+def swap_convs(
+    network: nn.Module, factory: Callable[..., nn.Module], skip: Sequence[str] = (), seed: int = 0
+) -> tuple[nn.Module, SwapReport]:
+    """Replace every `nn.Conv2d` of a network, in place.
+
+    Each replacement is built on the CPU under its own random numbers, seeded from `seed` and the layer's qualified
+    name: its initial values depend neither on the other layers, nor on their type, nor on the device. A replacement
+    whose `state_dict` has the replaced layer's names and shapes takes over its values, so a network's own or pretrained
+    initialisation survives. Device, dtype, training mode and frozen parameters stay as in the replaced layer. A layer
+    that occurs at several places is replaced once, by the same object everywhere. Nothing inside a convolution, old or
+    new, is touched. Swap before the optimizer is made: it must see the new parameters.
+
+    Args:
+        network: Any module; its root may be a convolution itself.
+        factory: Takes the arguments of `nn.Conv2d`; a class, a partial of one, or what `conv_factory` gives.
+        skip: What stays: `first`, `last`, `1x1`, or patterns on qualified names such as `layer1.*`.
+        seed: The seed of the run.
+
+    Returns:
+        The network (a new object only where the root was a convolution) and the report.
+
+    Raises:
+        UserError: The network is wrapped for data-parallel training, a selector matches nothing, or the factory refuses
+            a layer; the message names it.
+    """
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in network.modules()):
+        raise UserError(
+            "swap_convs got a network wrapped in DistributedDataParallel, which has noted its parameters already; "
+            "swap the convs first and wrap afterwards"
+        )
+    places: dict[nn.Conv2d, list[str]] = {}
+    for name, conv in _convs(network):
+        places.setdefault(conv, []).append(name)
+    skipped = _skipped(places, skip)
+
+    rows, kind = [], ""
+    for conv, names in places.items():
+        shown, description = _shown(names[0]), repr(conv)
+        if conv in skipped:
+            rows.append(SwapRow(shown, description, "skipped", skipped[conv]))
+            continue
+        replacement = _replacement(conv, names[0], factory, seed)
+        for name in names:
+            network = _put(network, name, replacement)
+        kind = kind or _kind(replacement)
+        also = f"shared with {', '.join(map(_shown, names[1:]))}" if names[1:] else ""
+        rows.append(SwapRow(shown, description, "swapped", also))
+    return network, SwapReport(kind, rows)
+
+
+def _convs(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Conv2d]]:
+    """Yield every place of a convolution, shared ones at each of theirs, and enter no convolution."""
+    if isinstance(module, nn.Conv2d):
+        yield name, module
+    elif not isinstance(module, Conv2dBase):
+        for child_name, child in module._modules.items():  # named_children() would leave out repeated modules
+            if child is not None:
+                yield from _convs(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _skipped(places: dict[nn.Conv2d, list[str]], skip: Sequence[str]) -> dict[nn.Conv2d, str]:
+    """Map every convolution that stays to the selector that chose it."""
+    if isinstance(skip, str):
+        raise UserError(f"skip is {skip!r}; choose a list, such as [{skip}] (conv.skip)")
+    convs = list(places)
+    chosen: dict[nn.Conv2d, str] = {}
+    for selector in skip:
+        if selector == "first":
+            found = convs[:1]
+        elif selector == "last":
+            found = convs[-1:]
+        elif selector == "1x1":
+            found = [conv for conv in convs if conv.kernel_size == (1, 1)]
+        else:
+            found = [conv for conv in convs if any(fnmatchcase(name, selector) for name in places[conv])]
+        if not found:
+            names = _shortened([_shown(name) for names in places.values() for name in names])
+            raise UserError(
+                f"the selector {selector!r} matches no conv; choose first, last, 1x1 or a pattern on the names "
+                f"of the network's convs: {names or 'it has none'} (conv.skip)"
+            )
+        for conv in found:
+            chosen.setdefault(conv, selector)
+    return chosen
+
+
+def _replacement(conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], seed: int) -> nn.Module:
+    """Build what replaces one convolution, with its geometry, device, dtype and, where they fit, its values."""
+    device, dtype = conv.weight.device, conv.weight.dtype
+    with torch.random.fork_rng(devices=[]):
+        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        # torch.manual_seed would reseed the GPUs too, outside of what fork_rng restores.
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
+        try:
+            new = factory(
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,
+                stride=conv.stride,
+                padding=conv.padding,
+                dilation=conv.dilation,
+                groups=conv.groups,
+                bias=conv.bias is not None,
+                padding_mode=conv.padding_mode,
+                device="meta" if device.type == "meta" else "cpu",
+                dtype=dtype,
+            )
+        except UserError as error:
+            raise UserError(f"layer {_shown(name)}: {error}") from error
+    new.to(device)
+    old_values, new_values = conv.state_dict(), new.state_dict()
+    if {key: value.shape for key, value in old_values.items()} == {
+        key: value.shape for key, value in new_values.items()
+    }:
+        new.load_state_dict(old_values)
+    trainable = {key: value.requires_grad for key, value in conv.named_parameters()}
+    for key, parameter in new.named_parameters():
+        parameter.requires_grad_(trainable.get(key, any(trainable.values())))
+    return new.train(conv.training)
+
+
+def _put(network: nn.Module, name: str, new: nn.Module) -> nn.Module:
+    """Set a module at a qualified name and return the root, which changes where the name is empty."""
+    if not name:
+        return new
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, new)
+    return network
+
+
+def _kind(conv: nn.Module) -> str:
+    return f"{conv.name} ({conv.implementation})" if isinstance(conv, Conv2dBase) else type(conv).__name__
+
+
+def _shown(name: str) -> str:
+    return name or "(the network itself)"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,137 @@
+"""The weighted-sum convolution: choose channels first, then convolve each choice with one small kernel."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d
+
+
+def pointwise(
+    x: Tensor,
+    mix: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve 1x1, then depthwise: the published form of the second edition (S1).
+
+    Args:
+        x: (N, C_in, H, W).
+        mix: The weights of the sums over channels, (C_out, C_in/groups, 1, 1).
+        kernel: One kernel for each output channel, (C_out, 1, K_h, K_w).
+        bias: (C_out,) or none.
+        stride: Of the depthwise part, as are padding and dilation.
+        padding: Zeros on each side; a 1x1 convolution without bias keeps them zeros, so it matters not which part pads.
+        dilation: Of the depthwise part.
+        groups: Of the pointwise part.
+
+    Returns:
+        (N, C_out, H_out, W_out).
+    """
+    return F.conv2d(F.conv2d(x, mix, groups=groups), kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+
+
+def linear(
+    x: Tensor,
+    mix: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """As `pointwise`, with a linear layer for the sums: the published form of the first edition (S0)."""
+    last = x.permute(0, 2, 3, 1)
+    if groups == 1:
+        sums = F.linear(last, mix.flatten(1))
+    else:
+        grouped = last.unflatten(3, (groups, -1))
+        sums = torch.einsum("nhwgi,goi->nhwgo", grouped, mix.flatten(1).unflatten(0, (groups, -1))).flatten(3)
+    return F.conv2d(sums.permute(0, 3, 1, 2), kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+
+
+def folded(
+    x: Tensor,
+    mix: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """As `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[o]."""
+    return F.conv2d(x, mix * kernel, bias, stride, padding, dilation, groups)
+
+
+class WeightedSumConv2d(Conv2dBase):
+    """One K x K kernel for each output channel, applied to a weighted sum of the input channels.
+
+        y[n, o] = bias[o] + kernel[o] * sum_i mix[o, i] x[n, i]
+
+    It has C_in/groups * C_out + C_out * K_h * K_w weights, fewer than a standard convolution whenever
+    C_in/groups > K/(K - 1) with K = K_h * K_w.
+
+    Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation:
+    `pointwise_weight` (C_out, C_in/groups, 1, 1), `depthwise_weight` (C_out, 1, K_h, K_w), `bias` (C_out,). Each of the
+    two parts starts as the `nn.Conv2d` of its shape would.
+
+    Sources: the write-up "channels selection convolution" in its two editions (S0: linear layer, S1: 1x1 convolution).
+    The literature knows it as BSConv-U, the blueprint separable convolution, unconstrained (Haase and Amthor,
+    "Rethinking Depthwise Separable Convolutions", CVPR 2020, arXiv 2003.13549).
+
+    Raises:
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str] = "weighted_sum"
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {
+        "linear": linear,
+        "pointwise": pointwise,
+        "folded": folded,
+    }
+    counted_as: ClassVar[str] = "pointwise"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        implementation: str = "pointwise",
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
+            implementation=implementation,
+        )  # fmt: skip
+        mix_shape = (out_channels, in_channels // groups, 1, 1)
+        self.pointwise_weight = nn.Parameter(torch.empty(mix_shape, device=device, dtype=dtype))
+        kernel_shape = (out_channels, 1, *self.kernel_size)
+        self.depthwise_weight = nn.Parameter(torch.empty(kernel_shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw what two `nn.Conv2d` after each other would draw, the bias belonging to the depthwise one."""
+        initialise_like_conv2d(self.pointwise_weight, None)
+        initialise_like_conv2d(self.depthwise_weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
+        return self._function(self._pad(x), self.pointwise_weight, self.depthwise_weight, self.bias, *self._geometry)
