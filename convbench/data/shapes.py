@@ -1,8 +1,8 @@
 """The embedded dataset: ten kinds of shapes, drawn by formula, so that everything runs without a download.
 
 A shape's signed distance (negative inside, Euclidean near the edge) gives its antialiased mask. Colour, place, size,
-tilt and texture are drawn independently of the class, so only the outline tells it: no mean colour and no fixed position
-is enough. Waves, a stray line and pixel noise keep small networks away from 100 %.
+tilt and texture are drawn independently of the class, so only the outline tells it: no mean colour and no fixed
+position is enough. Waves, a stray line and pixel noise keep small networks away from 100 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
