@@ -1,7 +1,7 @@
 """What every convolution of convbench shares: nn.Conv2d's constructor, its padding, a choice of implementations."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -22,6 +22,17 @@ def one_of(choices: Iterable[str]) -> str:
 def pair(value: Size) -> tuple[int, int]:
     """Give one number for both axes, or two for (height, width), as two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def output_size(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Size, padding: Size, dilation: Size
+) -> tuple[int, int]:
+    """Give the (height, width) that a convolution makes of an image of this (height, width)."""
+    high, wide = (
+        (extent + 2 * p - d * (k - 1) - 1) // s + 1
+        for extent, k, s, p, d in zip(size, kernel_size, pair(stride), pair(padding), pair(dilation), strict=True)
+    )
+    return high, wide
 
 
 def initialise_like_conv2d(weight: Tensor, bias: Tensor | None) -> None:

@@ -1,0 +1,190 @@
+"""Convolutions written from scratch, with the signature and the results of `torch.nn.functional.conv2d`.
+
+Source: "Unboxing the blackbox: convolutions" (S4), which has the loops, the shifted copies and the shifted matrix
+products, without stride; here each takes every stride, padding, dilation and groups.
+
+All functions take x (N, C_in, H, W), weight (C_out, C_in/groups, K_h, K_w), bias (C_out,) or none, and give
+(N, C_out, H_out, W_out).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convbench.convs.base import Size, output_size, pair
+from convbench.convs.shift_matmul import shift_matmul
+from convbench.convs.standard import StandardConv2d
+from convbench.errors import UserError
+
+LOOPS_LIMIT = 200_000  # multiplications; about two seconds
+
+
+def loops(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve one number at a time, in Python: the definition, for tiny inputs only.
+
+    Raises:
+        UserError: It would take more than `LOOPS_LIMIT` multiplications.
+    """
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    out_channels, group_channels, kh, kw = weight.shape
+    x = _pad(x, padding)
+    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    products = x.shape[0] * out_high * out_wide * weight.numel()
+    if products > LOOPS_LIMIT:
+        raise UserError(
+            f"loops would take {products:,} multiplications on an input {tuple(x.shape)}, but only {LOOPS_LIMIT:,} are "
+            "allowed; choose roll, shift_matmul, im2col or fft (conv.implementation)"
+        )
+    outputs = []
+    for image in x:
+        for o in range(out_channels):
+            first = o // (out_channels // groups) * group_channels  # the first input channel of this group
+            for top in range(0, out_high * sh, sh):
+                for left in range(0, out_wide * sw, sw):
+                    total = weight.new_zeros(()) if bias is None else bias[o]
+                    for c in range(group_channels):
+                        for i in range(kh):
+                            for j in range(kw):
+                                total = total + image[first + c, top + i * dh, left + j * dw] * weight[o, c, i, j]
+                    outputs.append(total)
+    return torch.stack(outputs).reshape(x.shape[0], out_channels, out_high, out_wide)
+
+
+def roll(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Add up copies of the image, each rolled so that one kernel tap lies over the output pixel."""
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    x = _pad(x, padding)
+    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    image = x.unflatten(1, (groups, -1))
+    kernels = weight.unflatten(0, (groups, -1))
+    y = None
+    for i, j in _taps(weight):
+        # What wraps around the edge lies outside of the part that is kept.
+        copy = torch.roll(image, (-i * dh, -j * dw), (3, 4))[..., : out_high * sh : sh, : out_wide * sw : sw]
+        part = torch.einsum("ngchw,goc->ngohw", copy, kernels[..., i, j])
+        y = part if y is None else y + part
+    assert y is not None  # a kernel has a tap
+    return _add_bias(y.flatten(1, 2), bias)
+
+
+def im2col(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Lay the patches of the image out as columns and take one matrix product."""
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    x = _pad(x, padding).contiguous()
+    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    high, wide = (out_high - 1) * sh + 1, (out_wide - 1) * sw + 1  # from the first output's pixel to the last one's
+    shifted = [
+        x[:, :, top : top + high : sh, left : left + wide : sw]
+        for top, left in ((i * dh, j * dw) for i, j in _taps(weight))
+    ]
+    columns = torch.stack(shifted, 2).flatten(3).unflatten(1, (groups, -1)).flatten(2, 3)  # (N, G, C_in/G * taps, L)
+    y = weight.flatten(1).unflatten(0, (groups, -1)) @ columns
+    return _add_bias(y.flatten(1, 2).unflatten(2, (out_high, out_wide)), bias)
+
+
+def fft(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    dtype = x.dtype
+    if dtype in (torch.half, torch.bfloat16):
+        x, weight = x.float(), weight.float()
+    x = _pad(x, padding)
+    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    size = x.shape[2:]
+    dilated = weight.new_zeros(*weight.shape[:2], dh * (weight.shape[2] - 1) + 1, dw * (weight.shape[3] - 1) + 1)
+    dilated[:, :, ::dh, ::dw] = weight
+    # The conjugate makes it a correlation, which is what is called convolution here. It wraps around the edges of the
+    # padded image, but only in outputs that are cut away.
+    kernels = torch.fft.rfft2(dilated, size).conj().unflatten(0, (groups, -1))
+    image = torch.fft.rfft2(x).unflatten(1, (groups, -1))
+    y = torch.fft.irfft2(torch.einsum("ngchw,gochw->ngohw", image, kernels), size).flatten(1, 2)
+    return _add_bias(y[:, :, : out_high * sh : sh, : out_wide * sw : sw].to(dtype), bias)
+
+
+class FromScratchConv2d(StandardConv2d):
+    """A standard convolution that is computed by one of this module's functions.
+
+    Parameters, their names, shapes and initial values are those of `nn.Conv2d`: a `state_dict` moves both ways.
+
+    Raises:
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str] = "from_scratch"
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {
+        "loops": loops,
+        "roll": roll,
+        "shift_matmul": shift_matmul,
+        "im2col": im2col,
+        "fft": fft,
+    }
+    counted_as: ClassVar[str] = "im2col"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        implementation: str = "shift_matmul",
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
+            device, dtype, implementation=implementation,
+        )  # fmt: skip
+
+
+def _pad(x: Tensor, padding: Size) -> Tensor:
+    high, wide = pair(padding)
+    return F.pad(x, (wide, wide, high, high)) if high or wide else x
+
+
+def _taps(weight: Tensor) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
+
+
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
