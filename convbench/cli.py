@@ -1,0 +1,129 @@
+"""The command line of all entry points: Hydra composes, this module decides on messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 the user can mend it, 3 a sweep with failed jobs, 130 interrupted.
+Imports neither torch nor anything that does: `--help` and `--cfg job` answer at once.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from convbench.config import register_resolvers
+from convbench.errors import UserError
+
+USER_ERROR_CODE = 2
+SWEEP_FAILED_CODE = 3
+INTERRUPTED_CODE = 130
+
+_PATH_KEYS = ("resume", "run", "images", "data.root", "datasets")
+
+
+def conf_folder() -> Path:
+    """The folder of yaml files: inside the package in an installed wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose `conf/CONFIG_NAME.yaml` with the command line and call `job` with it; exits with the codes above.
+
+    Args:
+        config_name: the primary config, without its ending.
+        job: does the work. A `UserError` that leaves it becomes one sentence and exit code 2; in a sweep it fails
+            that one job only.
+    """
+
+    def guarded(config: DictConfig) -> None:
+        try:
+            job(config)
+        except Exception as error:
+            sentence = _user_sentence(error)
+            if sentence is None or wants_traceback or HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            _stop(sentence)
+
+    # Hydra names the job (and its log file) after the module of the task function.
+    guarded.__module__ = job.__module__
+    sys.argv[1:] = map(quote_path, sys.argv[1:])
+    register_resolvers()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED_CODE)
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        _stop(_user_sentence(error) or _composition_sentence(error, config_name))
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of a key that takes a path, so that Hydra takes it as it is.
+
+    The names of run folders hold `=` and `,`, which Hydra's grammar would read as more overrides and as a sweep.
+    """
+    key, equals, path = argument.partition("=")
+    if key not in _PATH_KEYS or not equals or path[:1] in ("", "'", '"', "[", "$") or path == "null":
+        return argument
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The `UserError` in a chain of causes (Hydra wraps what a constructor raises), or None."""
+    return next((link for link in _causes(error) if isinstance(link, UserError)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _user_sentence(error: BaseException) -> str | None:
+    found = find_user_error(error)
+    return None if found is None else str(found)
+
+
+def _composition_sentence(error: Exception, config_name: str) -> str:
+    """Hydra's own message, and for an unknown key the keys that come near it."""
+    sentence = str(error)
+    key = next(
+        (link.full_key for link in _causes(error) if isinstance(link, ConfigKeyError | ConfigAttributeError)), None
+    )
+    if isinstance(error, ConfigCompositionException) and not isinstance(error, OverrideParseException) and key:
+        near = difflib.get_close_matches(key, _all_keys(config_name), n=5, cutoff=0.5)
+        if near:
+            sentence += f"\nKeys like it: {', '.join(near)}"
+    return f"{sentence}\nAll keys: python -m convbench.{config_name} --cfg job; all options: --help"
+
+
+def _all_keys(config_name: str) -> list[str]:
+    """Every key of the config with its defaults, dotted."""
+
+    def walk(node: object, prefix: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield f"{prefix}{key}"
+                yield from walk(value, f"{prefix}{key}.")
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = hydra.compose(config_name)
+    return list(walk(OmegaConf.to_container(composed, resolve=False), ""))
+
+
+def _stop(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(USER_ERROR_CODE)

@@ -1,0 +1,134 @@
+"""What can be said of a configuration before anything is built: its ranges, its hash, the names of its folders.
+
+No torch here, so that a slip is answered in the first half second.
+"""
+
+import hashlib
+import json
+import math
+import re
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from convbench.errors import UserError
+
+_LONGEST_NAME = 120  # of a folder; file systems stop at 255 bytes
+
+
+def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
+    def allowed(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+    return allowed, f"a whole number of at least {low}"
+
+
+def _number(low: float, high: float = math.inf, low_open: bool = False) -> tuple[Callable[[Any], bool], str]:
+    def allowed(value: Any) -> bool:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and (low < value if low_open else low <= value) and value < high
+
+    bound = f"a number {'above' if low_open else 'of at least'} {low:g}"
+    return allowed, bound if high == math.inf else f"{bound} and below {high:g}"
+
+
+def _one_of(*choices: object) -> tuple[Callable[[Any], bool], str]:
+    text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
+    typed = [(type(choice), choice) for choice in choices]  # `1 in (True, False)` holds in Python
+    return lambda value: (type(value), value) in typed, f"one of {text}"
+
+
+# Keys that an option lacks (momentum under adamw) are passed over; null is allowed only where `_OPTIONAL` says so.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": _whole(0),
+    "epochs": _whole(1),
+    "batch_size": _whole(1),
+    "label_smoothing": _number(0, 1),
+    "temperature.start": _number(0, low_open=True),
+    "temperature.end": _number(0, low_open=True),
+    "temperature.epochs": _number(0),
+    "optimizer.lr": _number(0, low_open=True),
+    "optimizer.momentum": _number(0, 1),
+    "optimizer.weight_decay": _number(0),
+    "schedule.warmup_epochs": _number(0),
+    "engine.device": _one_of("auto", "cpu", "cuda", "mps"),
+    "engine.autocast": _one_of("none", "bf16", "fp16"),
+    "engine.channels_last": _one_of(True, False),
+    "engine.compile": _one_of(True, False),
+    "engine.deterministic": _one_of(True, False),
+    "engine.threads": _whole(1),
+    "engine.log_every": _whole(1),
+}
+_OPTIONAL = {"engine.threads"}
+
+
+def check(config: DictConfig) -> None:
+    """Check single values against what is allowed.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    for key, (allowed, text) in _RANGES.items():
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(node, DictConfig) or leaf not in node:
+            continue
+        value = node[leaf]
+        if not (value is None and key in _OPTIONAL) and not allowed(value):
+            raise UserError(f"{key}={value} is out of range: give {text} ({key})")
+
+
+def config_hash(config: DictConfig) -> str:
+    """Twelve hexadecimal digits that name the experiment: equal for equal resolved configs, `resume` left out."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("resume", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def conv_name(config: DictConfig, choice: str) -> str:
+    """What a run's convolution is called: the option of the group, or the class a user put in with `conv._target_`."""
+    target = str(config.conv._target_)
+    return choice if target.startswith("convbench.") else target.rpartition(".")[2]
+
+
+def folder_name(overrides: str) -> str:
+    """A readable, safe folder name from the overrides as typed: `conv=weighted_sum,seed=1`.
+
+    Slashes would nest folders and long lists would exceed what a file system takes, so both are shortened; a digest
+    keeps shortened names apart.
+    """
+    name = re.sub(r"[^\w.,=+-]+", "-", overrides).strip("-") or "defaults"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+def run_folder(resume: str | None, overrides: str) -> str:
+    """The folder of a single run: that of the run to resume, or a new one named after time and overrides.
+
+    Raises:
+        UserError: if there is no folder to resume; Hydra would make an empty one.
+    """
+    if resume:
+        if not Path(resume).is_dir():
+            raise UserError(f"there is no folder {resume}; give the folder of a run that was interrupted (resume)")
+        return str(resume)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    base = Path("outputs") / "runs" / f"{stamp}_{folder_name(overrides)}"
+    free, count = base, 2
+    while free.exists():  # two runs started in the same second
+        free, count = base.with_name(f"{base.name}_{count}"), count + 1
+    return str(free)
+
+
+def register_resolvers() -> None:
+    """Make the functions above known to the configs in `conf/`."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    # Two sweeps started in one second must not share a folder; cached, so that all jobs of a sweep do.
+    OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)

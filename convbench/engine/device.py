@@ -1,0 +1,68 @@
+"""Which device, which precision, how many threads."""
+
+import contextlib
+import gc
+import resource
+import sys
+from contextlib import AbstractContextManager
+
+import torch
+
+from convbench.errors import UserError
+
+_AUTOCAST = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for `engine.device`; `auto` takes a GPU where there is one.
+
+    Raises:
+        UserError: if the named device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, is_there in there.items() if is_there)
+    if not there[name]:
+        usable = ", ".join(device for device, is_there in there.items() if is_there)
+        raise UserError(f"PyTorch finds no {name} device on this machine; choose auto or {usable} (engine.device)")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """For a person: `cpu (2 threads)` or the name of the GPU."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which the network runs: mixed precision, or none. Reusable, so one object serves every step."""
+    dtype = _AUTOCAST[precision]
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def set_up(device: torch.device, threads: int | None, deterministic: bool) -> None:
+    """Process-wide switches: threads, deterministic kernels, and on a GPU TF32 products and the fastest algorithms."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.set_float32_matmul_precision("high")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: tensors on a GPU, the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but there
+
+
+def free_memory() -> None:
+    """Leave the process as the next run in it would like to find it."""
+    gc.collect()
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

@@ -1,0 +1,43 @@
+"""Loss and accuracy, added up on the device and read by the host as seldom as it can be."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Score(NamedTuple):
+    """Mean loss (nats a sample) and accuracy (0 to 1)."""
+
+    loss: float
+    accuracy: float
+
+
+class Meter:
+    """Sums over samples; adding waits for nothing, `read` is the one place where the host waits.
+
+    Args:
+        device: of what is added.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, device=device)  # loss, correct
+        self.count = 0
+
+    def reset(self) -> None:
+        """Start a new mean."""
+        self.sums.zero_()
+        self.count = 0
+
+    def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss `()`, logits `(N, classes)`, labels `(N,)` or probabilities `(N, classes)`."""
+        if labels.ndim == 2:
+            labels = labels.argmax(1)
+        correct = (logits.argmax(1) == labels).sum()
+        self.sums += torch.stack([mean_loss.float() * len(labels), correct.float()])
+        self.count += len(labels)
+
+    def read(self) -> Score:
+        """Means since the last reset; waits for the device."""
+        loss, correct = (self.sums / max(self.count, 1)).tolist()
+        return Score(loss, correct)

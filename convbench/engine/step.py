@@ -1,0 +1,93 @@
+"""One training step: what happens to a batch, without a word to the host."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from convbench.engine.device import autocast
+from convbench.engine.metrics import Meter
+from convbench.engine.optimizers import set_learning_rate
+from convbench.engine.schedules import Anneal, Clock, Schedule
+
+
+class TrainStep:
+    """Forward, backward, update, with learning rate and temperature set for the step.
+
+    Args:
+        network: on its device, in training mode.
+        optimizer: over its parameters.
+        criterion: `(logits, labels) -> loss`.
+        schedule: share of the learning rate for each step.
+        anneal: temperature for each step; reaches every buffer called `temperature`.
+        clock: length of the run.
+        precision: `none`, `bf16` or `fp16`.
+        device: where it all happens.
+
+    Attributes:
+        meter: loss and accuracy over the samples of the epoch.
+        lr, temperature: as set by the last call.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        schedule: Schedule,
+        anneal: Anneal,
+        clock: Clock,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.criterion = criterion
+        self.schedule = schedule
+        self.anneal = anneal
+        self.clock = clock
+        self.device = device
+        self.meter = Meter(device)
+        self.autocast = autocast(device, precision)
+        # bf16 has the exponents of float32 and needs no scaling; a disabled scaler passes everything through
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.base_lr = float(optimizer.param_groups[0]["lr"])
+        self.lr = 0.0
+        self.temperature: float | None = None
+        self._temperatures = [
+            buffer for name, buffer in network.named_buffers() if name.rpartition(".")[2] == "temperature"
+        ]
+
+    @property
+    def has_temperature(self) -> bool:
+        """Whether any convolution has a temperature to set."""
+        return bool(self._temperatures)
+
+    def __call__(self, step: int, batch: Tensor, labels: Tensor) -> None:
+        """Train on float32 `(N, C, H, W)` with labels `(N,)` or probabilities `(N, classes)`.
+
+        Args:
+            step: counted from 0 over the whole run.
+            batch: images.
+            labels: what they show.
+        """
+        self._set_clock(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast:
+            logits = self.network(batch)
+            loss = self.criterion(logits, labels)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.meter.add(loss.detach(), logits.detach(), labels)
+
+    def _set_clock(self, step: int) -> None:
+        self.lr = self.base_lr * self.schedule(step, self.clock)
+        set_learning_rate(self.optimizer, self.lr)
+        if self._temperatures:
+            temperature = self.anneal(step, self.clock)
+            if temperature != self.temperature:
+                self.temperature = temperature
+                for buffer in self._temperatures:
+                    buffer.fill_(temperature)

@@ -1,0 +1,168 @@
+"""The loop over epochs: train, evaluate, report, save."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from convbench.data.resident import EvalBatches, TrainBatches
+from convbench.engine import checkpoint
+from convbench.engine.evaluation import evaluate
+from convbench.engine.interrupt import StopRequest
+from convbench.engine.metrics import Score
+from convbench.engine.step import TrainStep
+from convbench.logs.files import RunFolder
+from convbench.logs.reporter import EpochRow, Look, Reporter
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved in its checkpoints.
+
+    Attributes:
+        epoch, index: the next step, epoch from 0 and step within it.
+        seconds: spent so far on the training steps of the epoch.
+        best: epoch (from 1) and validation score of the best epoch so far.
+    """
+
+    epoch: int = 0
+    index: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer a number."""
+
+
+class Trainer:
+    """Trains for `step.clock.epochs` epochs.
+
+    Args:
+        step: one training step.
+        train: training batches.
+        val: validation batches.
+        precision: in which to evaluate.
+        folder: of the run, for checkpoints.
+        log_every: steps between two looks, which wait for the device.
+    """
+
+    def __init__(
+        self,
+        step: TrainStep,
+        train: TrainBatches,
+        val: EvalBatches,
+        precision: str,
+        folder: RunFolder,
+        log_every: int,
+    ) -> None:
+        self.step = step
+        self.train = train
+        self.val = val
+        self.precision = precision
+        self.folder = folder
+        self.log_every = log_every
+        self.reporters: Sequence[Reporter] = ()
+        self.progress = Progress()
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of the folder.
+
+        Raises:
+            UserError: if there is none.
+        """
+        state = checkpoint.load(self.folder.last_checkpoint, self.step.meter.sums.device)
+        checkpoint.restore_training_state(self.step, state["training"])
+        self.progress = Progress(**state["progress"])
+
+    def fit(self, reporters: Sequence[Reporter]) -> None:
+        """Train from where `progress` stands to the end.
+
+        Args:
+            reporters: hear of epochs, steps and looks.
+
+        Raises:
+            KeyboardInterrupt: after a signal; the checkpoint is written.
+            DivergedError: if the loss became infinite or no number.
+        """
+        self.reporters = reporters
+        progress, epochs = self.progress, self.step.clock.epochs
+        with StopRequest() as stop:
+            while progress.epoch < epochs:
+                score = self._train_epoch(stop)
+                val = evaluate(self.step.network, self.val, self.precision)
+                self._close_epoch(score, val)
+                if stop.requested and progress.epoch < epochs:
+                    raise KeyboardInterrupt
+
+    def _train_epoch(self, stop: StopRequest) -> Score:
+        progress, steps = self.progress, len(self.train)
+        if progress.index == 0:
+            self.step.meter.reset()
+        for reporter in self.reporters:
+            reporter.start_epoch(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
+        start = time.perf_counter() - progress.seconds
+        for batch, labels in self.train.epoch(progress.epoch, progress.index):
+            self.step(progress.epoch * steps + progress.index, batch, labels)
+            progress.index += 1
+            for reporter in self.reporters:
+                reporter.step()
+            if progress.index % self.log_every == 0 and progress.index < steps:
+                self._look()
+            if stop.requested and progress.index < steps:
+                progress.seconds = time.perf_counter() - start
+                self._save_last()
+                raise KeyboardInterrupt
+        score = self._read_finite()  # waits for the device, so that its last step is in the time
+        progress.seconds = time.perf_counter() - start
+        return score
+
+    def _look(self) -> None:
+        score = self._read_finite()
+        look = Look(
+            self.progress.index, self.images_seen, score.loss, score.accuracy, self.step.lr, self.step.temperature
+        )
+        for reporter in self.reporters:
+            reporter.look(look)
+
+    def _close_epoch(self, train: Score, val: Score) -> None:
+        progress, steps, seconds = self.progress, len(self.train), self.progress.seconds
+        progress.epoch, progress.index, progress.seconds = progress.epoch + 1, 0, 0.0
+        row = EpochRow(
+            epoch=progress.epoch,
+            step=progress.epoch * steps,
+            train_loss=train.loss,
+            train_accuracy=train.accuracy,
+            val_loss=val.loss,
+            val_accuracy=val.accuracy,
+            lr=self.step.lr,
+            temperature=self.step.temperature,
+            seconds=seconds,
+            images_per_second=steps * self.train.batch_size / seconds,
+        )
+        is_best = not progress.best or val.accuracy > progress.best["val"]["accuracy"]
+        if is_best:
+            progress.best = {"epoch": row.epoch, "val": val._asdict()}
+            checkpoint.save({"network": self.step.network.state_dict(), **progress.best}, self.folder.best_checkpoint)
+        for reporter in self.reporters:
+            reporter.epoch(row, self.images_seen, is_best)
+        # Last, so that a run killed in between repeats the epoch rather than losing its row.
+        self._save_last()
+
+    def _save_last(self) -> None:
+        state = {"training": checkpoint.training_state(self.step), "progress": asdict(self.progress)}
+        checkpoint.save(state, self.folder.last_checkpoint)
+
+    def _read_finite(self) -> Score:
+        score = self.step.meter.read()
+        if not abs(score.loss) < float("inf"):
+            raise DivergedError(
+                f"the training loss became {score.loss} in epoch {self.progress.epoch + 1}; "
+                f"a smaller optimizer.lr or a schedule.warmup_epochs may help"
+            )
+        return score
+
+    @property
+    def images_seen(self) -> int:
+        """Training images since the start of the run."""
+        return (self.progress.epoch * len(self.train) + self.progress.index) * self.train.batch_size

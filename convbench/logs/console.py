@@ -1,0 +1,96 @@
+"""What a person sees of a run: a header, a bar over the steps, one row an epoch."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from convbench.logs.reporter import EpochRow, Look, Reporter
+
+log = logging.getLogger("convbench")
+
+_SECONDS_BETWEEN_LINES = 30.0  # off a terminal, where no bar shows that a long epoch is alive
+
+
+class Console(Reporter):
+    """Reports to the terminal and the log file; off a terminal plain lines take the place of the bar.
+
+    Args:
+        has_temperature: show its column.
+    """
+
+    def __init__(self, has_temperature: bool) -> None:
+        self.has_temperature = has_temperature
+        self._bar: tqdm | None = None
+        self._redirect = logging_redirect_tqdm()
+        self._last_line = time.monotonic()
+        self._epoch = self._steps = 0
+
+    def __enter__(self) -> "Console":
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_bar()
+        self._redirect.__exit__(kind, error, trace)
+
+    def header(self, facts: dict[str, str]) -> None:
+        """What was composed, a line for each fact, and the head of the table of epochs."""
+        width = max(map(len, facts))
+        for name, fact in facts.items():
+            log.info("%-*s  %s", width, name, fact)
+        temperature = f"{'temp.':>7}" if self.has_temperature else ""
+        log.info(
+            f"\n{'epoch':>7}{'train':>9}{'train':>8}{'val':>9}{'val':>8}{'lr':>9}{temperature}{'time':>9}{'images/s':>10}"
+        )
+        log.info(f"{'':>7}{'loss':>9}{'%':>8}{'loss':>9}{'%':>8}{'':>9}{'' if not temperature else '       '}{'s':>9}")
+
+    def start_epoch(self, epoch: int, epochs: int, first: int, steps: int) -> None:
+        """Open the bar of an epoch."""
+        self._epoch, self._steps = epoch, steps
+        self._bar = tqdm(
+            total=steps,
+            initial=first,
+            desc=f"epoch {epoch}/{epochs}",
+            unit="step",
+            leave=False,
+            dynamic_ncols=True,
+            disable=None,  # off a terminal
+            file=sys.stderr,
+        )
+
+    def step(self) -> None:
+        """Move the bar."""
+        assert self._bar is not None
+        self._bar.update()
+
+    def look(self, look: Look) -> None:
+        """Show the running means beside the bar, or now and then in a line."""
+        assert self._bar is not None
+        text = f"loss {look.loss:.4f}, accuracy {100 * look.accuracy:.1f} %"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(text)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            log.info("epoch %d, step %d of %d: %s", self._epoch, look.index, self._steps, text)
+
+    def epoch(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
+        """Write the row of an epoch; a star marks the best validation accuracy so far."""
+        self._close_bar()
+        temperature = f"{row.temperature:7.2f}" if row.temperature is not None else ""
+        log.info(
+            f"{row.epoch:7d}{row.train_loss:9.4f}{100 * row.train_accuracy:8.2f}{row.val_loss:9.4f}"
+            f"{100 * row.val_accuracy:8.2f}{row.lr:9.5f}{temperature}{row.seconds:9.2f}{row.images_per_second:10.0f}"
+            f"{' *' if is_best else ''}"
+        )
+        self._last_line = time.monotonic()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,154 @@
+"""Residual networks of both families, built from plain `nn.Conv2d`.
+
+The CIFAR family (depth 6n+2, three stages of 16/32/64 channels) and the ImageNet family (18, 34, 50, 101, 152; four
+stages of 64/128/256/512) of He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Shortcuts are 1x1
+projections where the shape changes (the paper's option B). Modules are named as torchvision names them, so that the
+weights of its ResNets load where the shapes agree.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from convbench.errors import UserError
+
+_CIFAR_WIDTHS = (16, 32, 64)
+_IMAGENET_WIDTHS = (64, 128, 256, 512)
+_IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_STEMS = ("3x3", "3x3_bias", "7x7")
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is added: `(N, C_in, H, W)` to `(N, width, H/stride, W/stride)`."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1: `(N, C_in, H, W)` to `(N, 4*width, H/stride, W/stride)`."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+class ResNet(nn.Module):
+    """A residual network for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+
+    Args:
+        depth: 8, 14, 20, 26, 32, 44, 56, 110 (any 6n+2 but 50: CIFAR family) or 18, 34, 50, 101, 152 (ImageNet family).
+        num_classes: logits.
+        in_channels: 1 for grey, 3 for RGB.
+        stem: `3x3` (convolution and batch norm), `3x3_bias` (a plain convolution with bias and no norm, the stem of the
+            dog-cat-bird network in "channels selection convolution") or `7x7` (stride 2, batch norm, max pool of
+            stride 2, for images of about 224 pixels).
+        widths: channels of each stage; None takes the family's own.
+        dropout: probability, before the last layer.
+
+    Raises:
+        UserError: for a depth, stem, number of widths or dropout that does not exist.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        num_classes: int,
+        in_channels: int = 3,
+        stem: str = "3x3",
+        widths: Sequence[int] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        block, blocks, family_widths = _family(depth)
+        widths = tuple(family_widths if widths is None else widths)
+        if len(widths) != len(blocks) or any(width < 1 for width in widths):
+            raise UserError(
+                f"widths {list(widths)} must be {len(blocks)} positive numbers for depth {depth} (model.widths)"
+            )
+        if stem not in _STEMS:
+            raise UserError(f"resnet has no stem {stem!r}; choose {', '.join(_STEMS)} (model.stem)")
+        if not 0 <= dropout < 1:
+            raise UserError(f"a dropout of {dropout} is out of range: give at least 0 and below 1 (model.dropout)")
+        self.name = f"resnet{depth}"
+        # Below this many pixels a stage would halve a single row.
+        self.min_image_size = 2 ** (len(blocks) - 1) * (4 if stem == "7x7" else 1)
+        self.in_channels = in_channels
+
+        if stem == "7x7":
+            self.conv1 = nn.Conv2d(in_channels, widths[0], 7, stride=2, padding=3, bias=False)
+            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=stem == "3x3_bias")
+            self.maxpool = nn.Identity()
+        self.bn1 = nn.Identity() if stem == "3x3_bias" else nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU(inplace=True)
+        channels = widths[0]
+        self.stages = [f"layer{index}" for index in range(1, len(blocks) + 1)]
+        for index, (name, count, width) in enumerate(zip(self.stages, blocks, widths, strict=True)):
+            layers = []
+            for position in range(count):
+                stride = 2 if index > 0 and position == 0 else 1
+                layers.append(block(channels, width, stride))
+                channels = width * block.expansion
+            self.add_module(name, nn.Sequential(*layers))
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
+        return self.fc(self.dropout(x.mean((2, 3))))
+
+
+def _family(depth: int) -> tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...], tuple[int, ...]]:
+    if depth in _IMAGENET_BLOCKS:
+        return Bottleneck if depth >= 50 else BasicBlock, _IMAGENET_BLOCKS[depth], _IMAGENET_WIDTHS
+    if depth >= 8 and depth % 6 == 2:
+        return BasicBlock, ((depth - 2) // 6,) * 3, _CIFAR_WIDTHS
+    raise UserError(
+        f"resnet has no depth {depth}; choose 8, 14, 20, 32, 44, 56, 110 or another 6n+2 (three stages), "
+        f"or 18, 34, 50, 101, 152 (four stages) (model.depth)"
+    )

@@ -1,0 +1,199 @@
+"""A trained network over a split or a folder of images: metrics, confusion matrix, predictions."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn import functional
+
+from convbench.build import Composition, compose
+from convbench.data.augment import Renderer
+from convbench.data.folder import load_images
+from convbench.data.resident import EvalBatches, to_device
+from convbench.data.types import Split
+from convbench.engine import checkpoint
+from convbench.engine.evaluation import logits_of
+from convbench.errors import UserError
+from convbench.logs.files import RunFolder, atomic_path
+from convbench.report.table import table
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of n images.
+
+    Attributes:
+        names: of the images.
+        probabilities: float32 `(n, classes)`, on the CPU.
+        labels: int64 `(n,)`, or None where they are unknown.
+    """
+
+    names: Sequence[str]
+    probabilities: Tensor
+    labels: Tensor | None
+
+    @property
+    def predicted(self) -> Tensor:
+        """The likeliest class of each image, int64 `(n,)`."""
+        return self.probabilities.argmax(1)
+
+
+class Evaluation:
+    """The network of a run with one of its checkpoints.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        which: `best` or `last`.
+    """
+
+    def __init__(self, folder: RunFolder, config: DictConfig, which: str) -> None:
+        self.folder = folder
+        self.config = config
+        self.which = which
+        self.composition: Composition = compose(config)
+        device, engine = self.composition.device, config.engine
+        path = folder.best_checkpoint if which == "best" else folder.last_checkpoint
+        state = checkpoint.load(path, device)
+        self.network = self.composition.network.to(device)
+        self.network.load_state_dict(state["network"] if which == "best" else state["training"]["network"])
+        if engine.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.splits = to_device(self.composition.source.load(), device)
+        self.renderer = Renderer(
+            self.splits.mean, self.splits.std, self.composition.augment, engine.channels_last, device
+        )
+
+    @classmethod
+    def of(cls, run: str, which: str, device: str) -> "Evaluation":
+        """The evaluation of the run in a folder.
+
+        Raises:
+            UserError: if there is no such run or checkpoint.
+        """
+        if which not in ("best", "last"):
+            raise UserError(f"there is no checkpoint {which!r}; choose best or last (checkpoint)")
+        folder = RunFolder.open(run, "run")
+        config = folder.read_config()
+        config.engine.device = device
+        return cls(folder, config, which)
+
+    def measure(self, split_name: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
+        """Print and write loss, accuracy, accuracy by class, confusion matrix and a prediction for each image.
+
+        A test split without labels is predicted only.
+
+        Raises:
+            UserError: for a split that the data lacks.
+        """
+        if split_name not in ("val", "test"):
+            raise UserError(f"there is no split {split_name!r}; choose test or val (split)")
+        split: Split | None = getattr(self.splits, split_name)
+        if split is None:
+            raise UserError("this data set has no test split; choose split=val or give images=FOLDER (split)")
+        predictions = self._predict(split)
+        if predictions.labels is None:
+            self._write_unlabelled(predictions, split_name, columns, strip_suffix)
+        else:
+            self._write_labelled(predictions, split_name)
+
+    def predict_folder(self, images: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
+        """Predict every image of a flat folder.
+
+        Raises:
+            UserError: if there are none, or one is corrupt.
+        """
+        spec = self.composition.spec
+        pixels, names = load_images(images, spec.image_size, spec.channels)
+        device = self.composition.device
+        split = Split(pixels.to(device), None, torch.arange(len(pixels), device=device), names)
+        predictions = self._predict(split)
+        self._write_unlabelled(predictions, Path(images).resolve().name, columns, strip_suffix)
+
+    def _predict(self, split: Split) -> Predictions:
+        batches = EvalBatches(split, self.config.batch_size, self.renderer)
+        parts = [logits for logits, _ in logits_of(self.network, batches, self.config.engine.autocast)]
+        rows = split.indices.cpu()
+        return Predictions(
+            names=[split.names[row] for row in rows.tolist()],
+            probabilities=torch.cat(parts).softmax(1).cpu(),
+            labels=None if split.labels is None else split.labels.cpu()[rows],
+        )
+
+    def _write_labelled(self, predictions: Predictions, split_name: str) -> None:
+        classes, labels = self.composition.spec.classes, predictions.labels
+        assert labels is not None
+        matrix = confusion_matrix(labels, predictions.predicted, len(classes))
+        by_class = (matrix.diag() / matrix.sum(1)).tolist()
+        loss = functional.nll_loss(predictions.probabilities.log(), labels).item()
+        accuracy = (matrix.diag().sum() / matrix.sum()).item()
+        metrics = {
+            "run": str(self.folder.path),
+            "checkpoint": self.which,
+            "split": split_name,
+            "images": len(labels),
+            "loss": loss,
+            "accuracy": accuracy,
+            "accuracy_by_class": dict(zip(classes, by_class, strict=True)),
+        }
+        place = self._place(split_name)
+        with atomic_path(place / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+        _write_csv(
+            place / "confusion_matrix.csv",
+            ["true class", *classes],
+            ([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)),
+        )
+        sure = predictions.probabilities.amax(1).tolist()
+        said = predictions.predicted.tolist()
+        _write_csv(
+            place / "predictions.csv",
+            ["file", "label", "predicted", "probability"],
+            (
+                [name, classes[label], classes[guess], f"{probability:.6f}"]
+                for name, label, guess, probability in zip(predictions.names, labels.tolist(), said, sure, strict=True)
+            ),
+        )
+        print(f"{split_name} set, {self.which} checkpoint: {len(labels):,} images")
+        print(f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %\n")
+        head = ["true class \\ predicted", *(name[:8] for name in classes), "correct %"]
+        body = [
+            [name, *map(str, row), f"{100 * share:.2f}"]
+            for name, row, share in zip(classes, matrix.tolist(), by_class, strict=True)
+        ]
+        print(table([head, *body]))
+        print(f"\nwritten to {place}")
+
+    def _write_unlabelled(
+        self, predictions: Predictions, name: str, columns: tuple[str, ...], strip_suffix: bool
+    ) -> None:
+        """The two-column form in which Kaggle takes predictions."""
+        if len(columns) != 2:
+            raise UserError(f"columns={list(columns)} must be two names, for the image and for its class (columns)")
+        classes = self.composition.spec.classes
+        place = self._place(name)
+        files = [str(Path(file).with_suffix("")) if strip_suffix else file for file in predictions.names]
+        said = [classes[guess] for guess in predictions.predicted.tolist()]
+        _write_csv(place / "predictions.csv", columns, zip(files, said, strict=True))
+        print(f"{len(files):,} images predicted; written to {place / 'predictions.csv'}")
+
+    def _place(self, name: str) -> Path:
+        return self.folder.path / "evaluation" / f"{name}-{self.which}"
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """How many images of class i (rows) were taken for class j (columns): int64 `(classes, classes)`."""
+    flat = labels * num_classes + predicted
+    return torch.bincount(flat, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)

@@ -1,0 +1,128 @@
+"""One training run, from its configuration to its folder."""
+
+import logging
+import time
+
+from omegaconf import DictConfig
+
+from convbench.build import Composition, Training, build_training, compose
+from convbench.engine import checkpoint
+from convbench.engine.device import describe_device, peak_memory
+from convbench.engine.evaluation import evaluate
+from convbench.engine.metrics import Score
+from convbench.engine.trainer import Trainer
+from convbench.logs.console import Console
+from convbench.logs.files import RunFolder
+from convbench.logs.results import Results
+from convbench.logs.tensorboard import TensorBoard
+
+log = logging.getLogger("convbench")
+
+
+class Run:
+    """A training run and its folder.
+
+    Args:
+        config: what to train.
+        folder: of the run, started already.
+        began: `time.perf_counter()` at its start, earlier parts of a resumed run included.
+    """
+
+    def __init__(self, config: DictConfig, folder: RunFolder, began: float) -> None:
+        self.config = config
+        self.folder = folder
+        self.began = began
+
+    def carry_out(self) -> None:
+        """Compose, say what was composed, train, test, and write down what came out."""
+        composition = compose(self.config)
+        self.folder.update_results(
+            model=composition.model,
+            params=composition.summary.parameters,
+            macs=composition.summary.macs,
+            device=describe_device(composition.device),
+        )
+        training = build_training(self.config, composition)
+        trainer = self._trainer(training)
+        tensorboard = TensorBoard(self.folder.path, trainer.images_seen)
+        results = Results(self.folder, self.began, trainer.progress.epoch)
+        with Console(training.step.has_temperature) as console, tensorboard:
+            console.header(self._header(composition, training))
+            trainer.fit([console, results, tensorboard])
+            self._test(training)
+
+    def _trainer(self, training: Training) -> Trainer:
+        trainer = Trainer(
+            step=training.step,
+            train=training.train,
+            val=training.evaluation("val"),
+            precision=self.config.engine.autocast,
+            folder=self.folder,
+            log_every=self.config.engine.log_every,
+        )
+        if self.folder.last_checkpoint.exists():
+            trainer.resume()
+        return trainer
+
+    def _header(self, composition: Composition, training: Training) -> dict[str, str]:
+        """What was composed, for a person."""
+        config, spec, splits, summary = self.config, composition.spec, training.splits, composition.summary
+        test = "no test set" if splits.test is None else f"{len(splits.test):,} test"
+        start = self.folder.results["epochs_done"]
+        engine = [
+            describe_device(composition.device),
+            "float32" if config.engine.autocast == "none" else f"autocast {config.engine.autocast}",
+            "channels_last" if config.engine.channels_last else "channels first",
+            "compiled" if config.engine.compile else "eager",
+        ]
+        return {
+            "data": f"{self.folder.results['data']}: {len(splits.train):,} train, {len(splits.val):,} val, {test}; "
+            f"{spec.channels}x{spec.image_size}x{spec.image_size}, {len(spec.classes)} classes",
+            "model": f"{composition.model}: {summary.parameters:,} parameters, "
+            f"{_engineering(summary.macs)} MACs an image",
+            "conv": f"{self.folder.results['conv']}: {composition.swap.summary()}",
+            "run": f"{config.epochs} epochs of {len(training.train)} steps of {config.batch_size} images, "
+            f"seed {config.seed}" + (f"; going on after epoch {start}" if start else ""),
+            "device": ", ".join(engine),
+            "folder": str(self.folder.path),
+        }
+
+    def _test(self, training: Training) -> None:
+        """Read the test set, once: with the last weights and with those of the best validation accuracy."""
+        best = dict(self.folder.results["best"])
+        test = None
+        if training.splits.test is not None and training.splits.test.labels is not None:
+            test = self._test_score(training)
+            state = checkpoint.load(self.folder.best_checkpoint, training.step.device)
+            training.step.network.load_state_dict(state["network"])
+            best["test"] = self._test_score(training)._asdict()
+        self.folder.update_results(
+            status="finished",
+            test=None if test is None else test._asdict(),
+            best=best,
+            peak_memory_bytes=peak_memory(training.step.device),
+            seconds_total=time.perf_counter() - self.began,
+        )
+        if test is None:
+            log.info("\nno labelled test set")
+        else:
+            of_best = best["test"]
+            log.info("\ntest   last epoch             loss %.4f  accuracy %.2f %%", test.loss, 100 * test.accuracy)
+            log.info(
+                "test   best val. (epoch %3d)  loss %.4f  accuracy %.2f %%",
+                best["epoch"],
+                of_best["loss"],
+                100 * of_best["accuracy"],
+            )
+        log.info("folder %s", self.folder.path)
+
+    def _test_score(self, training: Training) -> Score:
+        return evaluate(training.step.network, training.evaluation("test"), self.config.engine.autocast)
+
+
+def _engineering(number: int) -> str:
+    """1234567 as `1.23 M`."""
+    for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= factor:
+            return f"{number / factor:.2f} {letter}"
+    return str(number)
