@@ -52,8 +52,6 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
                 raise
             _stop(sentence)
 
-    # Hydra names the job (and its log file) after the module of the task function.
-    guarded.__module__ = job.__module__
     sys.argv[1:] = map(quote_path, sys.argv[1:])
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"

@@ -39,5 +39,5 @@ class Meter:
 
     def read(self) -> Score:
         """Means since the last reset; waits for the device."""
-        loss, correct = (self.sums / max(self.count, 1)).tolist()
-        return Score(loss, correct)
+        loss, correct = self.sums.tolist()
+        return Score(loss / self.count, correct / self.count)

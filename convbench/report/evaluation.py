@@ -161,10 +161,11 @@ class Evaluation:
         )
         print(f"{split_name} set, {self.which} checkpoint: {len(labels):,} images")
         print(f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %\n")
-        head = ["true class \\ predicted", *(name[:8] for name in classes), "correct %"]
+        # Columns by number: ten names side by side would not fit a terminal.
+        head = ["true class, predicted as", *map(str, range(len(classes))), "correct %"]
         body = [
-            [name, *map(str, row), f"{100 * share:.2f}"]
-            for name, row, share in zip(classes, matrix.tolist(), by_class, strict=True)
+            [f"{index} {name}", *map(str, row), f"{100 * share:.2f}"]
+            for index, (name, row, share) in enumerate(zip(classes, matrix.tolist(), by_class, strict=True))
         ]
         print(table([head, *body]))
         print(f"\nwritten to {place}")
