@@ -1,0 +1,65 @@
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from convbench.data.types import ImageSpec
+from convbench.errors import UserError
+
+FOLDER = Path(__file__).parents[2] / "conf" / "data"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+DOWNLOADED = {"cifar10": (3, 32, 10), "cifar100": (3, 32, 100), "mnist": (1, 28, 10), "fashion_mnist": (1, 28, 10)}
+
+
+def compose(name: str, datasets: str = "sets") -> DictConfig:
+    """The group's yaml under the key `data`, with the one key outside of it that it refers to."""
+    config = OmegaConf.create({"datasets": datasets, "data": OmegaConf.load(FOLDER / f"{name}.yaml")})
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def build(config: DictConfig) -> Any:
+    return instantiate(config.data, _convert_="all")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_keys_of_a_yaml_are_the_arguments_of_its_class(name: str) -> None:
+    keys = dict(compose(name).data)
+    signature = inspect.signature(get_class(keys.pop("_target_")))
+    assert list(keys) == list(signature.parameters)
+    assert all(p.default is inspect.Parameter.empty for p in signature.parameters.values())  # written once, in yaml
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_set_that_is_not_downloaded_yet_has_a_spec(name: str) -> None:
+    source = build(compose(name))
+    channels, image_size, classes = DOWNLOADED[name]
+    assert source.spec() == ImageSpec(channels, image_size, source.spec().classes)
+    assert len(source.spec().classes) == classes
+    assert source.root == Path("sets")
+    assert source.sources[-1].startswith("http")
+
+
+def test_shapes_need_nothing() -> None:
+    assert build(compose("shapes")).spec().image_size == 32
+
+
+@pytest.mark.parametrize(("name", "flip"), [("mnist", False), ("cifar10", True), ("shapes", True)])
+def test_digits_may_not_be_mirrored(name: str, flip: bool) -> None:
+    assert build(compose(name)).flip is flip
+
+
+def test_dog_cat_bird_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        build(compose("dog_cat_bird", str(tmp_path))).spec()
+    message = str(error.value)
+    assert message.startswith(f"there is no folder {tmp_path / 'dog_cat_bird'} (data.root): ")
+    assert "Kaggle" in message
+    assert "CONVBENCH_DATA" in message
+
+
+def test_a_folder_has_to_be_named() -> None:
+    assert OmegaConf.is_missing(compose("folder").data, "root")

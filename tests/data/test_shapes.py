@@ -1,0 +1,106 @@
+import hashlib
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from convbench.data.shapes import SHAPES, Shapes
+from convbench.errors import UserError
+
+DEFAULTS = {
+    "image_size": 32,
+    "train": 4000,
+    "val": 1000,
+    "test": 1000,
+    "seed": 0,
+    "mean": None,
+    "std": None,
+    "flip": True,
+}
+
+
+def shapes(**changes: object) -> Shapes:
+    return Shapes(**{**DEFAULTS, **changes})  # type: ignore[arg-type]
+
+
+def digest(source: Shapes) -> str:
+    splits = source.load()
+    assert splits.test is not None
+    return hashlib.sha256(
+        b"".join(s.images.numpy().tobytes() for s in (splits.train, splits.val, splits.test))
+    ).hexdigest()
+
+
+def test_every_call_and_every_process_draws_the_same_images() -> None:
+    small = {"train": 100, "val": 20, "test": 20}
+    here = digest(shapes(**small))
+    torch.manual_seed(5)
+    assert digest(shapes(**small)) == here
+    code = f"from tests.data.test_shapes import *; print(digest(shapes(**{small})))"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == here
+
+
+def test_another_seed_draws_other_images() -> None:
+    assert digest(shapes(train=50, seed=1)) != digest(shapes(train=50))
+
+
+def test_the_splits_share_no_image() -> None:
+    splits = shapes(train=200, val=200, test=200).load()
+    assert splits.test is not None
+    drawn = [image.tobytes() for s in (splits.train, splits.val, splits.test) for image in s.images.numpy()]
+    assert len(set(drawn)) == 600
+
+
+def test_the_number_of_validation_images_does_not_change_the_training_images() -> None:
+    assert torch.equal(shapes(train=100, val=10).load().train.images, shapes(train=100, val=500).load().train.images)
+
+
+@pytest.mark.parametrize("image_size", [16, 48])
+def test_the_spec_is_what_is_delivered(image_size: int) -> None:
+    source = shapes(image_size=image_size, train=100, val=20, test=30)
+    spec, splits = source.spec(), source.load()
+    assert splits.test is not None
+    assert spec.classes == tuple(sorted(SHAPES))
+    for split, count in ((splits.train, 100), (splits.val, 20), (splits.test, 30)):
+        assert split.images.shape == (count, spec.channels, spec.image_size, spec.image_size)
+        assert split.images.dtype == torch.uint8
+        assert split.images.is_contiguous()
+        assert split.labels is not None
+        assert torch.bincount(split.labels).tolist() == [count // 10] * 10
+        assert len(split) == len(split.names) == count
+    assert len(splits.mean) == len(splits.std) == 3
+
+
+def test_a_chunk_border_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convbench.data.shapes._CHUNK_PIXELS", 32 * 32 * 7)
+    images = shapes(train=200, val=10, test=10).load().train.images
+    assert len({image.tobytes() for image in images.numpy()}) == 200
+
+
+def test_the_colour_of_an_image_does_not_tell_its_class() -> None:
+    train = shapes().load().train
+    assert train.labels is not None
+    colours = train.images.float().mean(dim=(2, 3))
+    of_class = torch.stack([colours[train.labels == label].mean(0) for label in range(10)])
+    nearest = torch.cdist(colours, of_class).argmin(dim=1)
+    assert (nearest == train.labels).float().mean() < 0.2
+
+
+def test_the_defaults_are_drawn_in_two_seconds_of_one_core() -> None:
+    start = time.process_time()
+    shapes().load()
+    assert time.process_time() - start < 4  # twice the promise, so that a busy machine does not fail the test
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_smaller_than_the_number_of_classes_is_refused(split: str) -> None:
+    with pytest.raises(UserError, match=f"data.{split}=9 images do not cover 10 classes: choose 10 or more"):
+        shapes(**{split: 9})
+
+
+def test_images_too_small_for_a_shape_are_refused() -> None:
+    with pytest.raises(UserError, match=r"data.image_size=8 is too small to draw shapes: choose 16 or more"):
+        shapes(image_size=8)
