@@ -8,7 +8,7 @@ All functions take x (N, C_in, H, W), weight (C_out, C_in/groups, K_h, K_w), bia
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,16 +47,18 @@ def loops(
             "allowed; choose roll, shift_matmul, im2col or fft (conv.implementation)"
         )
     outputs = []
-    for image in x:
+    kernels, biases = _numbers(weight), None if bias is None else _numbers(bias)
+    for image in _numbers(x):
         for o in range(out_channels):
             first = o // (out_channels // groups) * group_channels  # the first input channel of this group
             for top in range(0, out_high * sh, sh):
                 for left in range(0, out_wide * sw, sw):
-                    total = weight.new_zeros(()) if bias is None else bias[o]
+                    total = weight.new_zeros(()) if biases is None else biases[o]
                     for c in range(group_channels):
                         for i in range(kh):
                             for j in range(kw):
-                                total = total + image[first + c, top + i * dh, left + j * dw] * weight[o, c, i, j]
+                                pixel = image[first + c][top + i * dh][left + j * dw]
+                                total = total + pixel * kernels[o][c][i][j]
                     outputs.append(total)
     return torch.stack(outputs).reshape(x.shape[0], out_channels, out_high, out_wide)
 
@@ -175,6 +177,11 @@ class FromScratchConv2d(StandardConv2d):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
             device, dtype, implementation=implementation,
         )  # fmt: skip
+
+
+def _numbers(tensor: Tensor) -> Any:
+    """Take a tensor apart into nested lists of 0-d tensors, through which gradients flow."""
+    return [_numbers(part) for part in tensor.unbind()] if tensor.dim() else tensor
 
 
 def _pad(x: Tensor, padding: Size) -> Tensor:

@@ -1,0 +1,79 @@
+"""The dynamic convolution's attention and temperature."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convbench.convs.dynamic import DynamicConv2d
+from convbench.errors import UserError
+
+
+def test_the_temperature_is_a_float32_buffer_that_a_checkpoint_keeps() -> None:
+    conv = DynamicConv2d(4, 4, 3, temperature=30.0, dtype=torch.float64)
+    assert conv.temperature.dtype == torch.float32
+    assert conv.temperature.shape == ()
+    conv.temperature.fill_(7.5)
+    other = DynamicConv2d(4, 4, 3)
+    other.load_state_dict(conv.state_dict())
+    assert other.temperature.item() == 7.5
+    assert "temperature" not in dict(conv.named_parameters())
+
+
+def test_a_filled_temperature_needs_no_recompilation() -> None:
+    conv, x = DynamicConv2d(4, 4, 3), torch.randn(2, 4, 5, 5)
+    expected = []
+    for temperature in (30.0, 2.0):
+        conv.temperature.fill_(temperature)
+        expected.append(conv(x).detach())
+    conv.compile(fullgraph=True, backend="eager")
+    conv.temperature.fill_(30.0)
+    torch.testing.assert_close(conv(x), expected[0])
+    with torch.compiler.set_stance("fail_on_recompile"):
+        conv.temperature.fill_(2.0)
+        torch.testing.assert_close(conv(x), expected[1])
+
+
+def test_a_high_temperature_mixes_evenly_and_a_low_one_chooses() -> None:
+    torch.manual_seed(0)
+    conv, x = DynamicConv2d(8, 4, 1, bias=False), torch.randn(3, 8, 6, 6)
+    logits = conv.attention(x)
+    weight = conv.weight.reshape(4, 4, 8)
+    conv.temperature.fill_(1e6)
+    torch.testing.assert_close(conv(x), torch.einsum("oi,nihw->nohw", weight.mean(0), x))
+    conv.temperature.fill_(1e-6)
+    chosen = weight[logits.argmax(1)]  # another kernel for each image
+    torch.testing.assert_close(conv(x), torch.einsum("noi,nihw->nohw", chosen, x))
+
+
+@pytest.mark.parametrize(("in_channels", "hidden"), [(3, 4), (4, 2), (16, 5), (64, 17), (1, 1)])
+def test_the_attention_has_the_published_hidden_units(in_channels: int, hidden: int) -> None:
+    attention = DynamicConv2d(in_channels, 8, 3).attention
+    assert attention.squeeze.weight.shape == (hidden, in_channels)
+    assert attention.squeeze.bias is None
+    assert attention.excite.bias.shape == (4,)
+
+
+def test_every_expert_starts_as_its_own_conv2d() -> None:
+    conv = DynamicConv2d(16, 8, 3, num_experts=2)
+    assert conv.bias is not None
+    assert not torch.equal(conv.weight[0], conv.weight[1])
+    bound = nn.Conv2d(16, 8, 3).weight[0].numel() ** -0.5
+    assert conv.weight.abs().max() <= bound
+    assert conv.weight.abs().max() > 0.98 * bound
+    assert conv.bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_experts": 0}, "dynamic got num_experts 0; choose a whole number of at least 1 (conv.num_experts)"),
+        ({"temperature": 0}, "dynamic got temperature 0; choose a number above 0 (conv.temperature)"),
+        ({"reduction": -0.5}, "dynamic got reduction -0.5; choose a number above 0 (conv.reduction)"),
+    ],
+)
+def test_a_wrong_argument_is_told_what_is_allowed(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        DynamicConv2d(4, 4, 3, **arguments)

@@ -1,0 +1,120 @@
+"""From a yaml's keys to a factory, and what a wrong key is told."""
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convbench.convs.dynamic import DynamicConv2d
+from convbench.convs.factory import conv_factory
+from convbench.convs.standard import StandardConv2d
+from convbench.errors import UserError
+from tests.convs.catalogue import CLASSES, YAMLS
+
+WEIGHTED_SUM = "convbench.convs.weighted_sum.WeightedSumConv2d"
+
+
+class OwnConv2d(nn.Conv2d):
+    """A user's class with nothing but nn.Conv2d's constructor."""
+
+
+class RankConv2d(nn.Conv2d):
+    """A user's class with an argument of its own that has no default."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+                 dilation: int = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
+                 dtype: Any = None, *, rank: int) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.rank = rank
+
+
+class AnyConv2d(nn.Conv2d):
+    """A user's class that hands all arguments on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+class NoPaddingModeConv2d(nn.Module):
+    """A user's class whose constructor is not nn.Conv2d's."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_every_yaml_makes_a_factory_of_its_class(name: str) -> None:
+    arguments = {key: value for key, value in YAMLS[name].items() if key not in ("_target_", "skip")}
+    conv = conv_factory(YAMLS[name]["_target_"], **arguments)(4, 8, 3, padding=1, bias=False)
+    assert type(conv) is CLASSES[name]
+    assert conv.bias is None
+    assert conv.padding == (1, 1)
+
+
+@pytest.mark.parametrize(("given", "bias", "groups"), [({}, False, 1), ({"bias": True, "groups": 2}, True, 2)])
+def test_bias_and_groups_override_the_layer_only_where_given(given: dict[str, Any], bias: bool, groups: int) -> None:
+    conv = conv_factory(StandardConv2d, **{"bias": None, "groups": None, **given})(4, 8, 3, bias=False)
+    assert isinstance(conv, StandardConv2d)
+    assert (conv.bias is not None, conv.groups) == (bias, groups)
+
+
+def test_geometry_may_come_by_position() -> None:
+    conv = conv_factory(StandardConv2d, groups=4)(4, 8, 3, 2, 1, 1, 2, False)
+    assert isinstance(conv, StandardConv2d)
+    assert (conv.stride, conv.groups, conv.bias) == ((2, 2), 4, None)
+
+
+def test_own_arguments_reach_the_class() -> None:
+    conv = conv_factory(DynamicConv2d, num_experts=2, temperature=5.0)(4, 8, 3)
+    assert isinstance(conv, DynamicConv2d)
+    assert conv.num_experts == 2
+    assert conv.temperature == torch.tensor(5.0)
+
+
+@pytest.mark.parametrize("conv_class", [OwnConv2d, AnyConv2d])
+def test_a_class_of_the_users_own_works_by_its_path_also_over_another_convs_yaml(conv_class: type[nn.Module]) -> None:
+    conv = conv_factory(f"{__name__}.{conv_class.__name__}", implementation="library", bias=None, groups=None)(4, 8, 3)
+    assert type(conv) is conv_class
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "message"),
+    [
+        ("MyConv2d", {}, "'MyConv2d' is no path of a class; choose one such as my_package.MyConv2d (conv._target_)"),
+        ("no_such.MyConv2d", {}, "'no_such.MyConv2d' cannot be imported: No module named 'no_such' (conv._target_)"),
+        ("torch.nn.Conv9d", {}, "'torch.nn.Conv9d' cannot be imported: module 'torch.nn' has no attribute 'Conv9d'"),
+        ("os.path.join", {}, "'os.path.join' is no class derived from torch.nn.Module (conv._target_)"),
+        ("builtins.dict", {}, "'builtins.dict' is no class derived from torch.nn.Module (conv._target_)"),
+        (
+            WEIGHTED_SUM,
+            {"num_expert": 4},
+            "WeightedSumConv2d has no argument 'num_expert'; choose implementation, bias or groups (conv.num_expert)",
+        ),
+        (WEIGHTED_SUM, {"stride": 2}, "stride comes from the layer that is replaced; remove it (conv.stride)"),
+        (RankConv2d, {}, "RankConv2d needs a value for 'rank' (conv.rank)"),
+        (
+            NoPaddingModeConv2d,
+            {},
+            "NoPaddingModeConv2d takes no stride, padding, dilation, groups, padding_mode, device or dtype; "
+            "a conv type needs the arguments of nn.Conv2d",
+        ),
+    ],
+)
+def test_a_wrong_target_or_argument_is_told_what_is_allowed(
+    target: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        conv_factory(target, **arguments)
+
+
+def test_a_module_that_fails_to_import_something_else_is_quoted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_written.py").write_text("import not_installed_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        UserError, match=r"'half_written\.Conv' cannot be imported: No module named 'not_installed_at_all'"
+    ):
+        conv_factory("half_written.Conv")
+    assert "half_written" not in sys.modules
