@@ -27,9 +27,10 @@ def build(config: DictConfig) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_keys_of_a_yaml_are_the_arguments_of_its_class(name: str) -> None:
-    keys = dict(compose(name).data)
-    signature = inspect.signature(get_class(keys.pop("_target_")))
-    assert list(keys) == list(signature.parameters)
+    target, *keys = compose(name).data
+    signature = inspect.signature(get_class(compose(name).data[target]))
+    assert target == "_target_"
+    assert keys == list(signature.parameters)
     assert all(p.default is inspect.Parameter.empty for p in signature.parameters.values())  # written once, in yaml
 
 
