@@ -13,6 +13,7 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -52,7 +53,7 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
                 raise
             _stop(sentence)
 
-    sys.argv[1:] = map(quote_path, sys.argv[1:])
+    sys.argv[1:] = _name_jobs_by_what_varies(list(map(quote_path, sys.argv[1:])))
     register_resolvers()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
@@ -76,6 +77,18 @@ def quote_path(argument: str) -> str:
         return argument
     escaped = path.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"
+
+
+def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
+    """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv=weighted_sum,seed=1`."""
+    if not {"-m", "--multirun"} & set(arguments):
+        return arguments
+    try:
+        overrides = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
+    except OverrideParseException:
+        return arguments  # Hydra will say what is wrong with it
+    fixed = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

@@ -114,7 +114,7 @@ class Run:
                 of_best["loss"],
                 100 * of_best["accuracy"],
             )
-        log.info("folder %s", self.folder.path)
+        log.info("everything is in %s", self.folder.path)
 
     def _test_score(self, training: Training) -> Score:
         return evaluate(training.step.network, training.evaluation("test"), self.config.engine.autocast)

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from convbench.cli import SWEEP_FAILED_CODE
+from convbench.cli import SWEEP_FAILED_CODE, find_user_error
 
 log = logging.getLogger("convbench")
 
@@ -28,7 +28,8 @@ class SweepCallback(Callback):
         free_memory()
         if job_return.status is not JobStatus.FAILED:
             return
-        log.error("FAILED %s", config.hydra.job.override_dirname)
+        error = job_return._return_value  # the property of that name would raise it
+        log.error("FAILED %s: %s", config.hydra.job.override_dirname, find_user_error(error) or repr(error))
         job_return.status = JobStatus.COMPLETED
         job_return.return_value = math.nan
 

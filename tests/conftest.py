@@ -1,0 +1,107 @@
+"""What many tests share: the command line in a process of its own, and in this one."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from convbench import cli
+
+# The smallest experiment that goes through every room: two seconds on one core.
+TINY = (
+    "data.train=64",
+    "data.val=20",
+    "data.test=20",
+    "data.image_size=16",
+    "model.depth=8",
+    "model.widths=[4,8,8]",
+    "batch_size=16",
+    "epochs=2",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests are many small things: a second thread costs more than it brings."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_module(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run `python -m convbench.MODULE ARGUMENTS` in `tmp_path`, as a person would."""
+
+    def run(module: str, *arguments: str, **environment: str) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", f"convbench.{module}", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """The same in this process, which has PyTorch loaded already."""
+    import logging
+
+    from convbench import describe, evaluate, train
+
+    jobs = {"train": train.train, "describe": describe.describe, "evaluate": evaluate.evaluate}
+
+    def run(module: str, *arguments: str) -> Outcome:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        GlobalHydra.instance().clear()
+        root = logging.getLogger()
+        handlers, code = list(root.handlers), 0
+        capsys.readouterr()
+        try:
+            cli.run(module, jobs[module])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except Exception:
+            code = 1
+        finally:
+            for handler in set(root.handlers) - set(handlers):
+                handler.close()
+            root.handlers[:] = handlers
+        said = capsys.readouterr()
+        return Outcome(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[[], list[tuple[Path, dict[str, Any]]]]:
+    """All runs below `tmp_path`: folder and `results.json`, in order of their names."""
+
+    def read() -> list[tuple[Path, dict[str, Any]]]:
+        return [(path.parent, json.loads(path.read_text())) for path in sorted(tmp_path.rglob("results.json"))]
+
+    return read

@@ -1,0 +1,86 @@
+"""A training step says nothing to the host."""
+
+import pytest
+import torch
+from hydra import compose as compose_config
+from hydra import initialize_config_dir
+from torch.profiler import ProfilerActivity, profile
+
+from convbench.build import build_training, compose
+from convbench.cli import conf_folder
+from convbench.config import register_resolvers
+from tests.conftest import TINY
+
+HOST_READS = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero"}
+
+
+def build(*overrides):
+    register_resolvers()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose_config("train", [*TINY, *overrides])
+    return build_training(config, compose(config))
+
+
+def host_reads(training, epoch=0):
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        for index, (batch, labels) in enumerate(training.train.epoch(epoch)):
+            training.step(index, batch, labels)
+    return {event.key: event.count for event in trace.key_averages() if event.key in HOST_READS}
+
+
+@pytest.mark.parametrize("conv", ["standard", "weighted_sum", "dynamic", "from_scratch"])
+@pytest.mark.parametrize("augment", ["none", "light", "standard"])
+def test_training_steps_read_nothing_on_the_host(conv, augment):
+    training = build(f"conv={conv}", f"augment={augment}", "temperature.epochs=1")
+    assert host_reads(training) == {}
+
+
+def test_with_adamw_only_pytorchs_own_step_counters_are_read_and_only_on_a_cpu():
+    """Its fused CPU kernel reads the counter of each parameter, which lies in host memory: nothing waits."""
+    training = build("optimizer=adamw")
+    parameters = len(list(training.step.network.parameters()))
+    assert host_reads(training)["aten::_local_scalar_dense"] == parameters * len(training.train)
+
+
+def test_the_count_of_host_reads_sees_one(monkeypatch):
+    training = build()
+    add = training.step.meter.add
+
+    def add_and_look(loss, logits, labels):
+        add(loss, logits, labels)
+        loss.item()
+
+    monkeypatch.setattr(training.step.meter, "add", add_and_look)
+    assert host_reads(training)["aten::_local_scalar_dense"] == len(training.train)
+
+
+def test_gradients_are_none_before_each_backward_pass():
+    training = build()
+    step = training.step
+    seen = []
+    step.network.register_forward_pre_hook(
+        lambda *_: seen.append(all(parameter.grad is None for parameter in step.network.parameters()))
+    )
+    for index, (batch, labels) in enumerate(training.train.epoch(0)):
+        step(index, batch, labels)
+    assert seen == [True] * len(training.train)
+
+
+def test_the_temperature_reaches_every_dynamic_layer_and_the_learning_rate_the_optimizer():
+    training = build("conv=dynamic", "temperature.epochs=1", "schedule=linear")
+    step = training.step
+    temperatures = [buffer for name, buffer in step.network.named_buffers() if name.endswith("temperature")]
+    assert len(temperatures) == 8  # of a ResNet-8's nine convolutions the first is skipped
+    for index, (batch, labels) in enumerate(training.train.epoch(0)):
+        step(index, batch, labels)
+        expected = 30 - 29 * index / len(training.train)
+        assert all(buffer.item() == pytest.approx(expected) for buffer in temperatures)
+        assert step.lr == pytest.approx(0.2 * (1 - index / (2 * len(training.train))))
+        assert all(group["lr"] == step.lr for group in step.optimizer.param_groups)
+
+
+def test_batches_reach_the_network_in_the_memory_format_of_the_engine():
+    for channels_last in (True, False):
+        training = build(f"engine.channels_last={channels_last}")
+        batch, _ = next(training.train.epoch(0))
+        assert batch.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -1,0 +1,117 @@
+"""What `convbench.evaluate` prints and writes about a trained run."""
+
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import TINY
+from tests.test_train import image_folder
+
+
+@pytest.fixture
+def run(run_here, results):
+    run_here("train", *TINY, "conv=dynamic")
+    return results()[0]
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_the_test_metrics_are_those_of_the_run(run_here, run, checkpoint):
+    folder, result = run
+    done = run_here("evaluate", f"run={folder}", f"checkpoint={checkpoint}")
+    assert done.code == 0, done.err
+    place = folder / "evaluation" / f"test-{checkpoint}"
+    metrics = json.loads((place / "metrics.json").read_text())
+    expected = result["best"]["test"] if checkpoint == "best" else result["test"]
+    assert metrics["accuracy"] == pytest.approx(expected["accuracy"])
+    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_confusion_matrix_predictions_and_accuracy_by_class_agree(run_here, run):
+    folder, _ = run
+    said = run_here("evaluate", f"run={folder}").out
+    place = folder / "evaluation" / "test-best"
+    head, *matrix = rows(place / "confusion_matrix.csv")
+    classes = head[1:]
+    assert [row[0] for row in matrix] == classes
+    counts = torch.tensor([[int(cell) for cell in row[1:]] for row in matrix])
+    predictions = rows(place / "predictions.csv")
+    assert predictions[0] == ["file", "label", "predicted", "probability"]
+    for true, row in zip(classes, counts.tolist(), strict=True):
+        for guess, count in zip(classes, row, strict=True):
+            assert sum(line[1:3] == [true, guess] for line in predictions[1:]) == count
+    by_class = json.loads((place / "metrics.json").read_text())["accuracy_by_class"]
+    assert list(by_class.values()) == pytest.approx((counts.diag() / counts.sum(1)).tolist())
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+    assert all(f"{index} {name}" in said for index, name in enumerate(classes))
+
+
+def test_the_validation_split_gives_the_validation_score_of_the_best_epoch(run_here, run):
+    folder, result = run
+    assert run_here("evaluate", f"run={folder}", "split=val").code == 0
+    metrics = json.loads((folder / "evaluation" / "val-best" / "metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx(result["best"]["val"]["accuracy"])
+
+
+@pytest.fixture
+def picture_run(run_here, results, tmp_path):
+    """A run on class folders, and a flat folder of pictures without labels."""
+    root = image_folder(tmp_path / "pictures")
+    assert (
+        run_here("train", *TINY[3:], "data=folder", f"data.root={root}", "data.image_size=16", "batch_size=8").code == 0
+    )
+    flat = tmp_path / "unlabelled"
+    flat.mkdir()
+    for index in (2, 0, 1):
+        Image.open(root / "cat" / f"{index:02}.png").save(flat / f"{index:04}.png")
+    return results()[0][0], flat
+
+
+def test_unlabelled_pictures_are_predicted_in_the_two_columns_of_kaggle(run_here, picture_run):
+    folder, flat = picture_run
+    assert run_here("evaluate", f"run={folder}", f"images={flat}").code == 0
+    table = rows(folder / "evaluation" / "unlabelled-best" / "predictions.csv")
+    assert table[0] == ["id", "label"]
+    assert [row[0] for row in table[1:]] == ["0000.png", "0001.png", "0002.png"]
+    assert {row[1] for row in table[1:]} <= {"cat", "dog"}
+    options = ("columns=[image,category]", "strip_suffix=true")
+    assert run_here("evaluate", f"run={folder}", f"images={flat}", *options).code == 0
+    table = rows(folder / "evaluation" / "unlabelled-best" / "predictions.csv")
+    assert table[0] == ["image", "category"]
+    assert [row[0] for row in table[1:]] == ["0000", "0001", "0002"]
+
+
+def test_labelled_predictions_carry_the_names_of_the_files(run_here, picture_run, tmp_path):
+    folder, _ = picture_run
+    assert run_here("evaluate", f"run={folder}").code == 0
+    for name, label, *_ in rows(folder / "evaluation" / "test-best" / "predictions.csv")[1:]:
+        assert label in name
+        assert (tmp_path / "pictures" / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["checkpoint=newest"], "there is no checkpoint 'newest'; choose best or last (checkpoint)"),
+        (["split=train"], "there is no split 'train'; choose test or val (split)"),
+        (["images=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(run_here, run, arguments, sentence):
+    done = run_here("evaluate", f"run={run[0]}", *arguments)
+    assert done.code == 2
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_folder_that_is_no_run_is_refused(run_here, tmp_path):
+    done = run_here("evaluate", f"run={tmp_path}")
+    assert (done.code, done.out) == (2, "")
+    assert "is not a run folder (it lacks config.yaml or results.json)" in done.err
