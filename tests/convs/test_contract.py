@@ -145,6 +145,15 @@ def test_bfloat16_autocast_is_finite_and_close(name: str, implementation: str, g
 
 
 @every_implementation
+def test_autocast_takes_the_half_precision_output_of_the_layer_before(name: str, implementation: str) -> None:
+    conv, x = make(name, implementation, "groups_2", torch.float32)
+    wanted, _ = reference(conv, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = run(conv, x.bfloat16())
+    assert error(y, wanted) < 0.05
+
+
+@every_implementation
 def test_half_precision_weights_and_input_work_without_autocast(name: str, implementation: str) -> None:
     conv, x = make(name, implementation, "plain_3x3", torch.float32)
     wanted, _ = reference(conv, x)

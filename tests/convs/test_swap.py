@@ -63,9 +63,12 @@ def test_subclasses_are_replaced_and_geometry_stays() -> None:
 def test_nothing_inside_a_replacement_is_replaced() -> None:
     network, _ = swap_convs(small(), Nested)
     assert type(network[0].inner) is nn.Conv2d
-    network, report = swap_convs(swap_convs(small(), DynamicConv2d)[0], WeightedSumConv2d)
+    conv = StandardConv2d(2, 2, 3)
+    conv.inner = nn.Conv2d(2, 2, 1)
+    network, report = swap_convs(nn.Sequential(conv, *swap_convs(small(), DynamicConv2d)[0]), WeightedSumConv2d)
     assert report.summary() == "the network has no convs to swap"
-    assert isinstance(network[0], DynamicConv2d)
+    assert isinstance(network[1], DynamicConv2d)
+    assert type(conv.inner) is nn.Conv2d
 
 
 def test_a_root_that_is_a_conv_is_replaced() -> None:
