@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
 
-_LONGEST_NAME = 120  # of a folder; file systems stop at 255 bytes
+_LONGEST_NAME = 120  # bytes of a folder's name; file systems stop at 255
 
 
 def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
@@ -102,10 +102,11 @@ def folder_name(overrides: str) -> str:
     Slashes would nest folders and long lists would exceed what a file system takes, so both are shortened; a digest
     keeps shortened names apart.
     """
-    name = re.sub(r"[^\w.,=+-]+", "-", overrides).strip("-") or "defaults"
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^\w.,=+-]+", "-", overrides).strip("-").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if name == overrides:
+        return name or "defaults"
+    # Two jobs of a sweep must not share a folder: the second would take the first one's checkpoint for its own.
+    return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def run_folder(resume: str | None, overrides: str) -> str:

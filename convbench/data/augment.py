@@ -80,8 +80,8 @@ class Augment:
         self.padding_mode = padding_mode
         self.flip = flip
         self.cutout = cutout
-        self.mixup_alpha = mixup_alpha
-        self.cutmix_alpha = cutmix_alpha
+        self.mixup_alpha = float(mixup_alpha)  # torchvision cannot draw from Beta(1, 1), only from Beta(1.0, 1.0)
+        self.cutmix_alpha = float(cutmix_alpha)
 
     def check(self, image_size: int) -> None:
         """See that these augmentations can be done to images of `image_size` pixels.

@@ -17,12 +17,12 @@ def choose_device(name: str) -> torch.device:
     """The device for `engine.device`; `auto` takes a GPU where there is one.
 
     Raises:
-        UserError: if the named device is not there.
+        UserError: if the named device is not there, or there is no such device at all.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, is_there in there.items() if is_there)
-    if not there[name]:
+    if not there.get(name, False):
         usable = ", ".join(device for device, is_there in there.items() if is_there)
         raise UserError(f"PyTorch finds no {name} device on this machine; choose auto or {usable} (engine.device)")
     return torch.device(name)
