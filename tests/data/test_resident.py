@@ -1,0 +1,183 @@
+import pytest
+import torch
+from torch import Tensor
+
+from convbench.data.augment import Augment, Renderer
+from convbench.data.resident import EvalBatches, TrainBatches, to_device
+from convbench.data.types import Split, Splits
+from convbench.errors import UserError
+
+CPU = torch.device("cpu")
+COUNT = 23
+
+
+def split(indices: Tensor | None = None) -> Split:
+    """Images that carry their row as their colour, so that a batch tells which rows it holds."""
+    images = torch.arange(COUNT, dtype=torch.uint8)[:, None, None, None].expand(COUNT, 1, 4, 4).contiguous()
+    rows = torch.arange(COUNT) if indices is None else indices
+    return Split(images, torch.arange(COUNT) % 5, rows, [f"image {row}" for row in range(COUNT)])
+
+
+def renderer(augment: Augment | None = None) -> Renderer:
+    return Renderer((0.0,), (1 / 255,), augment or Augment(), channels_last=False, device=CPU)
+
+
+def train_batches(
+    batch_size: int = 5, seed: int = 0, augment: Augment | None = None, indices: Tensor | None = None
+) -> TrainBatches:
+    return TrainBatches(split(indices), batch_size, renderer(augment), num_classes=5, seed=seed)
+
+
+def rows_of(batch: Tensor) -> list[int]:
+    assert (batch == batch[:, :1, :1, :1]).all()
+    return batch[:, 0, 0, 0].round().int().tolist()
+
+
+def order(batches: TrainBatches, epoch: int) -> list[int]:
+    return [row for batch, _ in batches.epoch(epoch) for row in rows_of(batch)]
+
+
+def test_what_splits_share_is_moved_and_held_once() -> None:
+    train = split(torch.arange(0, 15))
+    val = Split(train.images, train.labels, torch.arange(15, COUNT), train.names)
+    test = Split(train.images.clone(), None, torch.arange(4), train.names)
+    moved = to_device(Splits(train, val, test, (0.5,), (0.2,)), torch.device("meta"))
+    assert moved.train.images is moved.val.images
+    assert moved.train.labels is moved.val.labels
+    assert moved.test is not None
+    assert moved.test.images is not moved.train.images
+    assert moved.test.labels is None
+    for part in (moved.train, moved.val, moved.test):
+        assert part.images.device.type == part.indices.device.type == "meta"
+
+
+def test_on_the_device_where_the_images_are_nothing_is_copied() -> None:
+    train = split()
+    moved = to_device(Splits(train, train, None, (0.5,), (0.2,)), CPU)
+    assert moved.train.images.data_ptr() == moved.val.images.data_ptr() == train.images.data_ptr()
+    assert moved.test is None
+    assert (moved.mean, moved.std) == ((0.5,), (0.2,))
+
+
+@pytest.mark.parametrize("indices", [None, torch.arange(1, COUNT, 2)], ids=["all rows", "odd rows"])
+def test_an_epoch_shows_each_image_of_the_split_at_most_once(indices: Tensor | None) -> None:
+    batches = train_batches(indices=indices)
+    allowed = set(range(COUNT) if indices is None else indices.tolist())
+    rows = order(batches, 0)
+    assert len(rows) == len(set(rows)) == len(batches) * 5 == len(allowed) // 5 * 5
+    assert set(rows) <= allowed
+
+
+def test_the_incomplete_last_batch_is_left_out_so_that_every_step_has_one_shape() -> None:
+    batches = train_batches(batch_size=5)
+    got = list(batches.epoch(0))
+    assert len(got) == len(batches) == 4
+    assert {tuple(batch.shape) for batch, _ in got} == {(5, 1, 4, 4)}
+    assert {tuple(labels.shape) for _, labels in got} == {(5,)}
+
+
+def test_what_one_epoch_leaves_out_another_shows() -> None:
+    batches = train_batches(batch_size=20)
+    assert set().union(*(order(batches, epoch) for epoch in range(8))) == set(range(COUNT))
+
+
+def test_labels_belong_to_the_images_beside_them() -> None:
+    for batch, labels in train_batches(indices=torch.arange(COUNT).flip(0)).epoch(0):
+        assert labels.tolist() == [row % 5 for row in rows_of(batch)]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    torch.manual_seed(1)
+    first = order(train_batches(), 3)
+    torch.manual_seed(2)
+    used = train_batches(augment=Augment(flip=True))
+    order(used, 0)  # what came before does not matter, nor does the augmentation
+    assert order(used, 3) == first
+    assert order(train_batches(), 4) != first
+    assert order(train_batches(seed=1), 3) != first
+    assert first != sorted(first)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [Augment(crop_padding=2, flip=True, cutout=2), Augment(mixup_alpha=0.2), Augment(mixup_alpha=0.2, cutmix_alpha=1)],
+    ids=["crop, flip and cutout", "mixup", "mixup or cutmix"],
+)
+def test_starting_in_mid_epoch_gives_the_batches_that_skipping_gives(augment: Augment) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (COUNT, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    data = Split(images, torch.arange(COUNT) % 5, torch.arange(COUNT), [""] * COUNT)
+    batches = TrainBatches(data, 5, renderer(augment), num_classes=5, seed=7)
+    skipped = list(batches.epoch(2))[2:]
+    started = list(batches.epoch(2, first=2))
+    assert len(started) == len(skipped) == 2
+    for (batch, labels), (other_batch, other_labels) in zip(started, skipped, strict=True):
+        assert torch.equal(batch, other_batch)
+        assert torch.equal(labels, other_labels)
+
+
+def test_starting_at_the_end_of_an_epoch_gives_no_batch() -> None:
+    assert list(train_batches().epoch(0, first=4)) == []
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        train_batches(batch_size=24)
+    assert str(caught.value) == "a batch of 24 is larger than the 23 training images (batch_size)"
+    assert len(train_batches(batch_size=23)) == 1
+
+
+@pytest.mark.parametrize("alphas", [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)], ids=["mixup", "cutmix", "both"])
+def test_mixed_batches_repeat_for_seed_epoch_and_batch_and_leave_the_global_generator_alone(
+    alphas: tuple[float, float],
+) -> None:
+    augment = Augment(mixup_alpha=alphas[0], cutmix_alpha=alphas[1])
+    batches = train_batches(augment=augment)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = list(batches.epoch(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    for (batch, labels), (again, labels_again) in zip(first, batches.epoch(1), strict=True):
+        assert torch.equal(batch, again)
+        assert torch.equal(labels, labels_again)
+        torch.testing.assert_close(labels.sum(1), torch.ones(5))
+
+
+def test_each_batch_and_each_epoch_is_mixed_by_another_share() -> None:
+    batches = train_batches(augment=Augment(mixup_alpha=1.0))
+    shares = [labels.max(1).values.min().item() for epoch in (0, 1) for _, labels in batches.epoch(epoch)]
+    assert len(set(shares)) == len(shares)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 64])
+def test_evaluation_shows_all_rows_once_in_their_order(batch_size: int) -> None:
+    indices = torch.arange(COUNT).roll(7)
+    batches = EvalBatches(split(indices), batch_size, renderer())
+    got = list(batches)
+    assert len(got) == len(batches) == -(-COUNT // batch_size)
+    assert torch.cat([rows for _, rows, _ in got]).tolist() == indices.tolist()
+    assert [row for batch, _, count in got for row in rows_of(batch)[:count]] == indices.tolist()
+    for batch, rows, count in got:
+        assert count == len(rows)
+        assert batch.shape == (batch_size, 1, 4, 4)
+
+
+def test_the_last_batch_of_an_evaluation_is_filled_with_its_last_image() -> None:
+    *_, (batch, rows, count) = EvalBatches(split(), 5, renderer())
+    assert count == 3
+    assert rows.tolist() == [20, 21, 22]
+    assert rows_of(batch) == [20, 21, 22, 22, 22]
+
+
+def test_evaluation_does_not_augment_and_can_be_repeated() -> None:
+    batches = EvalBatches(split(), 23, renderer(Augment(crop_padding=3, flip=True, cutout=4)))
+    for _ in range(2):
+        ((batch, _, _),) = batches
+        assert rows_of(batch) == list(range(COUNT))
+
+
+def test_an_unlabelled_split_can_be_evaluated() -> None:
+    data = split()
+    unlabelled = Split(data.images, None, data.indices, data.names)
+    assert sum(count for _, _, count in EvalBatches(unlabelled, 4, renderer())) == COUNT

@@ -1,0 +1,112 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from convbench.convs.dynamic import DynamicConv2d
+from convbench.engine.optimizers import build_optimizer, parameter_groups, set_learning_rate
+from convbench.models.resnet import ResNet
+
+CPU = torch.device("cpu")
+
+
+def spared_and_decayed(network: nn.Module) -> tuple[set[str], set[str]]:
+    """Names of the parameters without and with weight decay, as an optimizer with a decay of 0.1 holds them."""
+    optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1, weight_decay=0.1), network, CPU)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    sets: dict[float, set[str]] = {0.0: set(), 0.1: set()}
+    for group in optimizer.param_groups:
+        sets[group["weight_decay"]] |= {names[parameter] for parameter in group["params"]}
+    return sets[0.0], sets[0.1]
+
+
+def test_norms_and_biases_get_no_weight_decay_and_weights_do() -> None:
+    spared, decayed = spared_and_decayed(ResNet(8, 3, stem="3x3_bias", widths=[4, 4, 8]))
+    assert {"conv1.bias", "layer1.0.bn1.weight", "layer1.0.bn1.bias", "fc.bias"} <= spared
+    assert {"conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"} <= decayed
+    assert all("bn" in name or "downsample.1" in name or name.endswith("bias") for name in spared)
+    assert all(name.endswith("weight") and "bn" not in name for name in decayed)
+
+
+def test_a_bias_with_a_row_for_each_expert_gets_no_weight_decay() -> None:
+    conv = DynamicConv2d(4, 8, 3)
+    assert conv.bias is not None
+    assert conv.bias.ndim == 2
+    spared, decayed = spared_and_decayed(conv)
+    assert spared == {"bias", "attention.excite.bias"}
+    assert decayed == {"weight", "attention.squeeze.weight", "attention.excite.weight"}
+
+
+@pytest.mark.parametrize("network", [ResNet(8, 3), DynamicConv2d(4, 8, 3)], ids=["resnet", "dynamic"])
+def test_every_parameter_is_in_exactly_one_group(network: nn.Module) -> None:
+    grouped = [id(parameter) for group in parameter_groups(network) for parameter in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in network.parameters()}
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    network = ResNet(8, 3)
+    network.conv1.weight.requires_grad_(False)
+    grouped = {id(parameter) for group in parameter_groups(network) for parameter in group["params"]}
+    assert id(network.conv1.weight) not in grouped
+    assert len(grouped) == len(list(network.parameters())) - 1
+
+
+def test_a_step_without_gradients_shrinks_weights_only() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    nn.init.ones_(network[0].bias)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(partial(torch.optim.SGD, lr=0.5, weight_decay=0.1), network, CPU).step()
+    after = dict(network.named_parameters())
+    torch.testing.assert_close(after["0.weight"], before["0.weight"] * 0.95)
+    for name in ("0.bias", "1.weight", "1.bias"):
+        assert torch.equal(after[name], before[name])
+
+
+@pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
+def test_the_fused_kernel_is_used_where_there_is_one(optimizer_class: type[torch.optim.Optimizer]) -> None:
+    optimizer = build_optimizer(partial(optimizer_class, lr=0.1), nn.Linear(2, 2), CPU)
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_an_optimizer_without_a_fused_kernel_is_built_all_the_same() -> None:
+    optimizer = build_optimizer(partial(torch.optim.Adamax, lr=0.1), nn.Linear(2, 2), CPU)
+    assert isinstance(optimizer, torch.optim.Adamax)
+
+
+def test_fused_and_plain_steps_agree() -> None:
+    torch.manual_seed(0)
+    networks = [nn.Linear(5, 5), nn.Linear(5, 5)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    arguments = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    optimizers = [
+        build_optimizer(partial(torch.optim.SGD, **arguments), networks[0], CPU),
+        torch.optim.SGD(parameter_groups(networks[1]), **arguments),
+    ]
+    inputs = torch.randn(3, 5)
+    for _ in range(3):
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            optimizer.zero_grad()
+            network(inputs).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(networks[0].weight, networks[1].weight)
+
+
+def test_a_learning_rate_that_is_a_number_is_set_in_every_group() -> None:
+    optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), nn.Linear(2, 2), CPU)
+    set_learning_rate(optimizer, 0.025)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025]
+
+
+def test_a_learning_rate_that_is_a_tensor_is_filled_in_place() -> None:
+    optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), nn.Linear(2, 2), CPU)
+    tensors = [torch.tensor(0.1), torch.tensor(0.1)]
+    for group, tensor in zip(optimizer.param_groups, tensors, strict=True):
+        group["lr"] = tensor
+    set_learning_rate(optimizer, 0.025)
+    for group, tensor in zip(optimizer.param_groups, tensors, strict=True):
+        assert group["lr"] is tensor
+        assert tensor.item() == pytest.approx(0.025)

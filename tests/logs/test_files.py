@@ -1,0 +1,144 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from convbench.errors import UserError
+from convbench.logs.files import RunFolder, atomic_path
+
+
+def strict_json(text: str) -> object:
+    """Parse as JSON proper, which has no NaN and no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def run_folder(path: Path, **results: object) -> RunFolder:
+    folder = RunFolder(path)
+    folder.write_config(OmegaConf.create({"epochs": 3}))
+    folder.update_results(**results)
+    return folder
+
+
+def test_results_are_valid_json_even_where_a_loss_diverged(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.update_results(
+        train={"loss": math.nan, "accuracy": 0.1}, history=[1.0, math.inf, (-math.inf, 2)], status="failed", val=None
+    )
+    assert strict_json(folder.results_path.read_text()) == {
+        "train": {"loss": None, "accuracy": 0.1},
+        "history": [1.0, None, [None, 2]],
+        "status": "failed",
+        "val": None,
+    }
+
+
+def test_results_are_updated_entry_by_entry(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.update_results(status="running", error=None)
+    folder.update_results(status="finished", params=3)
+    assert strict_json(folder.results_path.read_text()) == {"status": "finished", "error": None, "params": 3}
+
+
+def test_results_that_cannot_be_written_leave_the_old_ones(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.update_results(status="running")
+    with pytest.raises(TypeError):
+        folder.update_results(status=object())
+    assert strict_json(folder.results_path.read_text()) == {"status": "running"}
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_file_appears_in_one_move_and_only_if_all_went_well(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a move within one file system
+    assert path.read_text() == "half"
+    with pytest.raises(TypeError), atomic_path(path) as temporary:
+        temporary.write_text("other") + "an error after it was written"
+    assert path.read_text() == "half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_is_opened_with_its_results_and_its_configuration(tmp_path: Path) -> None:
+    run_folder(tmp_path / "run", status="finished", seed=3)
+    opened = RunFolder.open(str(tmp_path / "run"), "run")
+    assert opened.results == {"status": "finished", "seed": 3}
+    assert opened.read_config() == {"epochs": 3}
+    opened.update_results(status="running")
+    assert RunFolder.open(tmp_path / "run", "run").results == {"status": "running", "seed": 3}
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "results.json", "all of it"])
+def test_a_folder_that_is_no_run_is_refused_with_the_key_that_named_it(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "run"
+    if missing != "all of it":
+        run_folder(path, status="finished")
+        (path / missing).unlink()
+    with pytest.raises(UserError) as caught:
+        RunFolder.open(path, "resume")
+    assert str(caught.value) == (
+        f"{path} is not a run folder (it lacks config.yaml or results.json); give the folder of a run (resume)"
+    )
+
+
+def test_the_configuration_is_kept_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_FOLDER", "there")
+    folder = RunFolder(tmp_path)
+    config = {"flip": True, "augment": {"flip": "${flip}"}, "root": "${oc.env:SOME_FOLDER}"}
+    folder.write_config(OmegaConf.create(config))
+    monkeypatch.delenv("SOME_FOLDER")
+    assert folder.read_config() == {"flip": True, "augment": {"flip": True}, "root": "there"}
+    assert "${" not in folder.config_path.read_text()
+
+
+def test_metrics_grow_by_a_line_of_valid_json_an_epoch(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"epoch": 1, "train_loss": 0.5})
+    folder.append_metrics({"epoch": 2, "train_loss": math.nan})
+    rows = [strict_json(line) for line in folder.metrics_path.read_text().splitlines()]
+    assert rows == [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": None}]
+
+
+def test_keeping_the_metrics_of_some_epochs_drops_later_rows_and_half_a_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for epoch in (1, 2, 3):
+        folder.append_metrics({"epoch": epoch})
+    with folder.metrics_path.open("a") as file:
+        file.write('{"epoch": 4, "tra')
+    assert folder.keep_metrics(2) == [{"epoch": 1}, {"epoch": 2}]
+    assert folder.metrics_path.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
+    folder.append_metrics({"epoch": 3})
+    assert folder.keep_metrics(9) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+    assert folder.keep_metrics(0) == []
+    assert folder.metrics_path.read_text() == ""
+
+
+def test_where_no_epoch_was_finished_there_are_no_metrics_to_keep(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).keep_metrics(3) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_everything_of_a_run_lies_at_its_known_place(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    places = (
+        folder.results_path,
+        folder.config_path,
+        folder.metrics_path,
+        folder.last_checkpoint,
+        folder.best_checkpoint,
+    )
+    assert [str(place.relative_to(tmp_path)) for place in places] == [
+        "results.json",
+        "config.yaml",
+        "metrics.jsonl",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+    ]

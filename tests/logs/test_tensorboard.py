@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from convbench.logs.reporter import Look
+from convbench.logs.tensorboard import TensorBoard
+from tests.logs.rows import epoch_row
+
+TAGS = {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr", "speed/images_per_second"}
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard would show: for each tag its points."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def look(images_seen: int, lr: float, temperature: float | None = None) -> Look:
+    return Look(index=5, images_seen=images_seen, loss=1.0, accuracy=0.5, lr=lr, temperature=temperature)
+
+
+def test_a_run_has_exactly_the_promised_tags(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        board.look(look(64, 0.2))
+        board.epoch(epoch_row(1), images_seen=128, is_best=True)
+    assert set(curves(tmp_path)) == TAGS
+
+
+def test_the_temperature_is_shown_where_a_convolution_has_one(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        board.look(look(64, 0.2, temperature=15.5))
+        board.epoch(epoch_row(1, temperature=1.0), images_seen=128, is_best=True)
+    got = curves(tmp_path)
+    assert set(got) == TAGS | {"temperature"}
+    assert got["temperature"] == [(64, 15.5), (128, 1.0)]
+
+
+def test_the_axis_is_the_number_of_images_seen(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        for epoch in (1, 2):
+            board.look(look(128 * epoch - 64, 0.5))
+            row = epoch_row(
+                epoch,
+                train_loss=4.0 / epoch,
+                val_loss=8.0 / epoch,
+                train_accuracy=epoch / 4,
+                val_accuracy=epoch / 8,
+                lr=0.25,
+            )
+            board.epoch(row, images_seen=128 * epoch, is_best=False)
+    assert curves(tmp_path) == {
+        "lr": [(64, 0.5), (128, 0.25), (192, 0.5), (256, 0.25)],
+        "loss/train": [(128, 4.0), (256, 2.0)],
+        "loss/val": [(128, 8.0), (256, 4.0)],
+        "accuracy/train": [(128, 0.25), (256, 0.5)],
+        "accuracy/val": [(128, 0.125), (256, 0.25)],
+        "speed/images_per_second": [(128, 640.0), (256, 640.0)],
+    }
+
+
+@pytest.mark.parametrize("images_seen", [128, 160], ids=["after an epoch", "in mid-epoch"])
+def test_a_resumed_run_drops_the_events_after_its_checkpoint(tmp_path: Path, images_seen: int) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        for epoch in (1, 2, 3):
+            board.epoch(epoch_row(epoch, train_loss=1.0), images_seen=128 * epoch, is_best=False)
+    with TensorBoard(tmp_path, images_seen=images_seen) as board:
+        board.epoch(epoch_row(2, train_loss=2.0), images_seen=256, is_best=False)
+    assert curves(tmp_path)["loss/train"] == [(128, 1.0), (256, 2.0)]
+
+
+def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        board.epoch(epoch_row(1), images_seen=128, is_best=True)
+        assert curves(tmp_path)["loss/val"] == [(128, 1.25)]

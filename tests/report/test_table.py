@@ -1,0 +1,46 @@
+from convbench.report.table import table
+
+ROWS = [["layer", "kind", "MACs"], ["conv1", "Conv2d", "1,234"], ["fc", "Linear", "5"]]
+
+
+def test_text_is_aligned_to_the_left_and_numbers_to_the_right_under_a_rule() -> None:
+    assert table(ROWS, left=2).splitlines() == [
+        "layer  kind     MACs",
+        "--------------------",
+        "conv1  Conv2d  1,234",
+        "fc     Linear      5",
+    ]
+
+
+def test_only_the_first_column_is_text_unless_more_are_asked_for() -> None:
+    assert table(ROWS).splitlines() == [
+        "layer    kind   MACs",
+        "--------------------",
+        "conv1  Conv2d  1,234",
+        "fc     Linear      5",
+    ]
+
+
+def test_a_total_stands_under_a_rule_of_its_own() -> None:
+    assert table([*ROWS, ["total", "", "1,239"]], left=2, has_total=True).splitlines() == [
+        "layer  kind     MACs",
+        "--------------------",
+        "conv1  Conv2d  1,234",
+        "fc     Linear      5",
+        "--------------------",
+        "total          1,239",
+    ]
+
+
+def test_the_longest_cell_of_a_column_sets_its_width() -> None:
+    head, rule, row = table([["a", "b"], ["a longer cell", "12345"]]).splitlines()
+    assert head == "a                  b"
+    assert len(rule) == len(row) == 20
+
+
+def test_no_line_ends_in_spaces() -> None:
+    assert all(line == line.rstrip() for line in table([["a", "b"], ["c", ""], ["total", ""]], left=2).splitlines())
+
+
+def test_a_table_may_be_its_head_alone() -> None:
+    assert table([["a", "b"]]) == "a  b\n----"

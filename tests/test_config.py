@@ -1,0 +1,246 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from convbench.config import check, config_hash, conv_name, folder_name, register_resolvers, run_folder
+from convbench.errors import UserError
+
+GOOD: dict[str, Any] = {
+    "seed": 0,
+    "epochs": 10,
+    "batch_size": 128,
+    "label_smoothing": 0.0,
+    "temperature": {"start": 30.0, "end": 1.0, "epochs": 10.0},
+    "optimizer": {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4},
+    "schedule": {"warmup_epochs": 0.0},
+    "engine": {
+        "device": "auto",
+        "autocast": "none",
+        "channels_last": True,
+        "compile": False,
+        "deterministic": False,
+        "threads": None,
+        "log_every": 50,
+    },
+    "resume": None,
+}
+
+
+def config(key: str | None = None, value: object = None) -> Any:
+    made = OmegaConf.create(GOOD)
+    if key is not None:
+        OmegaConf.update(made, key, value)
+    return made
+
+
+def test_what_is_in_range_passes() -> None:
+    check(config())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("seed", -1, "a whole number of at least 0"),
+        ("seed", 1.5, "a whole number of at least 0"),
+        ("seed", None, "a whole number of at least 0"),
+        ("epochs", 0, "a whole number of at least 1"),
+        ("epochs", "ten", "a whole number of at least 1"),
+        ("epochs", True, "a whole number of at least 1"),
+        ("batch_size", 0, "a whole number of at least 1"),
+        ("batch_size", 2.0, "a whole number of at least 1"),
+        ("label_smoothing", 1.0, "a number of at least 0 and below 1"),
+        ("label_smoothing", -0.1, "a number of at least 0 and below 1"),
+        ("temperature.start", 0, "a number above 0"),
+        ("temperature.end", -1.0, "a number above 0"),
+        ("temperature.epochs", -1, "a number of at least 0"),
+        ("optimizer.lr", 0.0, "a number above 0"),
+        ("optimizer.lr", float("nan"), "a number above 0"),
+        ("optimizer.lr", float("inf"), "a number above 0"),
+        ("optimizer.lr", "1e", "a number above 0"),
+        ("optimizer.lr", True, "a number above 0"),
+        ("optimizer.momentum", 1, "a number of at least 0 and below 1"),
+        ("optimizer.weight_decay", -1e-4, "a number of at least 0"),
+        ("schedule.warmup_epochs", -1, "a number of at least 0"),
+        ("engine.device", "gpu", "one of auto, cpu, cuda, mps"),
+        ("engine.autocast", "float16", "one of none, bf16, fp16"),
+        ("engine.autocast", None, "one of none, bf16, fp16"),
+        ("engine.channels_last", 1, "one of true, false"),
+        ("engine.compile", "yes", "one of true, false"),
+        ("engine.deterministic", 0, "one of true, false"),
+        ("engine.threads", 0, "a whole number of at least 1"),
+        ("engine.log_every", 0, "a whole number of at least 1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_with_what_is_allowed(key: str, value: object, wanted: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(config(key, value))
+    assert str(caught.value) == f"{key}={value} is out of range: give {wanted} ({key})"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 2**40),
+        ("epochs", 1),
+        ("label_smoothing", 0),
+        ("temperature.epochs", 0),
+        ("optimizer.lr", 1),
+        ("optimizer.momentum", 0),
+        ("engine.threads", None),
+        ("engine.threads", 1),
+        ("engine.device", "mps"),
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(key: str, value: object) -> None:
+    check(config(key, value))
+
+
+def test_keys_that_an_option_lacks_are_passed_over() -> None:
+    made = config()
+    del made.optimizer.momentum
+    del made.schedule.warmup_epochs
+    made.temperature = None
+    check(made)
+
+
+def flat(node: Any, prefix: str = "") -> list[str]:
+    return [
+        name
+        for key, value in node.items()
+        for name in (flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]
+
+
+@pytest.mark.parametrize("key", [key for key in flat(GOOD) if key != "resume"])
+def test_the_hash_changes_with_any_key(key: str) -> None:
+    assert config_hash(config(key, "something else")) != config_hash(config())
+
+
+def test_the_hash_does_not_change_with_resume_nor_with_the_order_of_keys() -> None:
+    digest = config_hash(config())
+    assert config_hash(config("resume", "outputs/runs/x")) == digest
+    assert config_hash(OmegaConf.create(dict(reversed(GOOD.items())))) == digest
+    without = config()
+    del without.resume
+    assert config_hash(without) == digest
+
+
+def test_the_hash_is_twelve_hexadecimal_digits_of_the_resolved_values() -> None:
+    digest = config_hash(config())
+    assert len(digest) == 12
+    assert set(digest) <= set("0123456789abcdef")
+    written, interpolated = ({"a": 1, "b": b, "resume": None} for b in (1, "${a}"))
+    assert config_hash(OmegaConf.create(interpolated)) == config_hash(OmegaConf.create(written))
+
+
+def test_the_hash_is_the_same_every_day() -> None:
+    assert config_hash(OmegaConf.create({"epochs": 3, "optimizer": {"lr": 0.1}, "resume": None})) == "7860f13406a1"
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("convbench.convs.weighted_sum.WeightedSumConv2d", "weighted_sum"),
+        ("my_package.convs.MyConv2d", "MyConv2d"),
+        ("convbenchmark.MyConv2d", "MyConv2d"),
+    ],
+)
+def test_a_conv_is_called_by_its_option_or_by_the_class_a_user_put_in(target: str, name: str) -> None:
+    assert conv_name(OmegaConf.create({"conv": {"_target_": target}}), "weighted_sum") == name
+
+
+@pytest.mark.parametrize(
+    "overrides", ["conv=weighted_sum,seed=1", "optimizer.lr=0.1,+model.width=2", "epochs=3", "data.root=my-data_2"]
+)
+def test_a_folder_is_called_as_its_run_was_typed_where_that_is_safe(overrides: str) -> None:
+    assert folder_name(overrides) == overrides
+
+
+def test_a_run_without_overrides_has_a_name_too() -> None:
+    assert folder_name("") == "defaults"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "data.root=/home/me/my pictures,seed=1",
+        "data.root=..\\..\\pictures",
+        "conv.skip=[first,layer1.*]",
+        "data.hint='a \"quoted\" text: what?'",
+        "data.root=a\nb",
+        ",".join(f"model.key{index}=value" for index in range(40)),
+        "data.root=" + "数据" * 50,
+        "[]",
+    ],
+)
+def test_a_folder_name_is_one_short_and_safe_part_of_a_path(overrides: str, tmp_path: Path) -> None:
+    name = folder_name(overrides)
+    assert not set(name) & set("/\\:*?\"'<>|[]{}() \n")
+    assert not name.startswith((".", "-"))
+    assert len(name.encode()) <= 140
+    (tmp_path / name).mkdir()
+    assert [folder.name for folder in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x" * 200, "x" * 199 + "y"),
+        ("data.root=a/b", "data.root=a-b"),
+        ("data.root=a/b", "data.root=a b"),
+        ("conv.skip=[first]", "conv.skip=first"),
+        ("", "[]"),
+    ],
+)
+def test_a_digest_keeps_shortened_names_apart(one: str, other: str) -> None:
+    assert folder_name(one) != folder_name(other)
+    assert folder_name(one) == folder_name(one)
+
+
+def test_a_new_run_gets_a_folder_named_after_time_and_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path(run_folder(None, "conv=dynamic,seed=3"))
+    assert folder.parent == Path("outputs/runs")
+    date, time, overrides = folder.name.split("_", 2)
+    assert (len(date), len(time)) == (10, 8)
+    assert overrides == "conv=dynamic,seed=3"
+
+
+def test_runs_started_in_the_same_second_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(Path(run_folder(None, "seed=1")))
+        folders[-1].mkdir(parents=True)
+    assert len(set(folders)) == 3
+
+
+def test_a_run_to_resume_keeps_its_folder(tmp_path: Path) -> None:
+    assert run_folder(str(tmp_path), "resume=somewhere") == str(tmp_path)
+    with pytest.raises(UserError) as caught:
+        run_folder(f"{tmp_path}/nothing", "")
+    assert str(caught.value) == (
+        f"there is no folder {tmp_path}/nothing; give the folder of a run that was interrupted (resume)"
+    )
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_the_resolvers_reach_the_functions_and_keep_their_answers() -> None:
+    register_resolvers()
+    register_resolvers()  # each entry point may
+    made = OmegaConf.create({"name": "${folder_name:'a/b'}", "one": "${unique:}", "two": "${unique:}"})
+    assert made.name == folder_name("a/b")
+    assert made.one == made.two  # all jobs of a sweep share its folder
+
+
+def test_checking_a_configuration_does_not_load_pytorch() -> None:
+    code = "import sys, convbench.config, convbench.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
