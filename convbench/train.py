@@ -1,6 +1,7 @@
 """`python -m convbench.train`: compose, train, and leave a run folder that says everything about it."""
 
 import logging
+import os
 import platform
 import shlex
 import time
@@ -45,7 +46,7 @@ def train(config: DictConfig) -> None:
 def _started(config: DictConfig) -> RunFolder:
     """The folder of a new run, with what is known before anything is built."""
     hydra = HydraConfig.get()
-    folder = RunFolder(hydra.runtime.output_dir)
+    folder = RunFolder(os.path.relpath(hydra.runtime.output_dir))  # as a person would type it
     folder.write_config(config)
     folder.update_results(
         status="running",

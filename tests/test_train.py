@@ -161,7 +161,7 @@ STOPPABLE = (*TINY[:-1], "epochs=40", "conv=dynamic", "augment=standard", "model
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    start(folder).wait()
+    start(folder).communicate()
     return folder / "run"
 
 
@@ -245,7 +245,10 @@ def test_resume_of_a_finished_run_or_of_no_run_or_with_other_keys_is_refused(run
         (["model.depth=15"], "resnet has no depth 15; choose 8, 14, 20,"),
         (["schedule=step", "schedule.milestones=[0.9,0.5]"], "milestones [0.9, 0.5] must be rising shares"),
         (["conv=weighted_sum", "conv.groups=3"], "must both be divisible by groups 3 (conv.groups)"),
-        (["model.stem=7x7", "data.image_size=8"], "images of 8x8 are too small for this network, which needs at least 16x16"),
+        (
+            ["model.stem=7x7", "model.depth=18", "data.image_size=16"],
+            "images of 16x16 are too small for this network, which needs at least 32x32",
+        ),
         (["data=mnist", "model.in_channels=3"], "the images have 1 channel, but the stem takes 3"),
         (["data=mnist", "model=torchvision"], "torchvision's resnet18 has a 3-channel stem, but the images have 1"),
         (
