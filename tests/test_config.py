@@ -241,6 +241,15 @@ def test_the_resolvers_reach_the_functions_and_keep_their_answers() -> None:
     assert made.one == made.two  # all jobs of a sweep share its folder
 
 
+def test_a_run_is_asked_for_its_folder_often_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    register_resolvers()
+    made = OmegaConf.create({"resume": None, "typed": "seed=1", "dir": "${run_folder:${resume},${typed}}"})
+    first = made.dir
+    Path(first).mkdir(parents=True)
+    assert made.dir == first
+
+
 def test_checking_a_configuration_does_not_load_pytorch() -> None:
     code = "import sys, convbench.config, convbench.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -47,9 +47,9 @@ def test_reading_changes_nothing_and_reset_starts_anew() -> None:
 
 def test_half_precision_losses_add_up_in_single_precision() -> None:
     meter = Meter(CPU)
-    for _ in range(100):
-        meter.add(torch.tensor(2.0, dtype=torch.bfloat16), logits(*[0] * 50).bfloat16(), torch.zeros(50).long())
-    assert meter.read() == Score(2.0, 1.0)
+    for _ in range(3):  # bfloat16 has no 257
+        meter.add(torch.tensor(1.0, dtype=torch.bfloat16), logits(*[0] * 257).bfloat16(), torch.zeros(257).long())
+    assert meter.read() == Score(1.0, 1.0)
 
 
 def test_a_loss_that_is_no_number_stays_visible() -> None:

@@ -133,4 +133,6 @@ def test_the_bar_of_an_interrupted_epoch_is_wiped(
     with Console(has_temperature=False) as console:
         console.start_epoch(1, epochs=2, first=0, steps=10)
         assert capsys.readouterr().err.rstrip(" ").endswith("step/s]")
-    assert capsys.readouterr().err.split("\r")[-1].strip() == ""  # wiped, so that the next message has the line
+    wiped = capsys.readouterr().err  # blanks over the bar, so that the next message has the line for itself
+    assert wiped.startswith("\r")
+    assert wiped.strip() == ""
