@@ -125,13 +125,13 @@ def _draw_chunk(
     image = ground + _texture(x, y, uniform)
     _paint(image, _line(x, y, uniform) / pixel, uniform(0, 1, 3))
 
-    # A shape is brighter than its ground in every channel, and tilted by 30 degrees at most: with any contrast and any
+    # A shape is brighter than its ground in every channel, and tilted by 23 degrees at most: with any contrast and any
     # angle a small network needs many epochs before it learns a thing.
-    scale, angle = uniform(0.5, 0.8), uniform(-0.5, 0.5)
+    scale, angle = uniform(0.55, 0.85), uniform(-0.4, 0.4)
     dx, dy = (x - uniform(-0.3, 0.3)) / scale, (y - uniform(-0.3, 0.3)) / scale
     distance = shape(dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle))
     _paint(image, distance * scale / pixel, ground + uniform(0.2, 0.5, 3) + _texture(x, y, uniform))
-    image += random.standard_normal(image.shape, dtype=np.float32) * uniform(0.02, 0.12, 1)
+    image += random.standard_normal(image.shape, dtype=np.float32) * uniform(0.02, 0.2, 1)
     return (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 

@@ -47,11 +47,11 @@ def test_shrinking_averages_instead_of_picking_pixels(tmp_path: Path) -> None:
 
 
 def test_a_large_jpeg_is_decoded_as_well_as_a_lossless_copy_of_it(tmp_path: Path) -> None:
-    slope = np.indices((400, 400))[1] * 255 // 399
-    Image.fromarray(np.stack([slope] * 3, axis=-1).astype(np.uint8)).save(tmp_path / "large.jpg", quality=95)
+    waves = 127 + 120 * np.sin(np.indices((400, 400)).sum(axis=0) / 7)
+    Image.fromarray(np.stack([waves] * 3, axis=-1).astype(np.uint8)).save(tmp_path / "large.jpg", quality=95)
     Image.open(tmp_path / "large.jpg").save(tmp_path / "large.png")
-    difference = decode(tmp_path / "large.jpg").astype(int) - decode(tmp_path / "large.png")
-    assert np.abs(difference).max() <= 2
+    difference = decode(tmp_path / "large.jpg", 40).astype(int) - decode(tmp_path / "large.png", 40)
+    assert np.abs(difference).max() <= 5
 
 
 def test_colour_becomes_grey_and_grey_becomes_colour(tmp_path: Path) -> None:

@@ -84,10 +84,14 @@ def test_a_source_that_always_breaks_off_gets_the_file_across_in_several_runs(st
     assert source.bytes_sent == len(CONTENT)
 
 
-def test_a_source_that_cannot_resume_starts_over(start: Start, tmp_path: Path) -> None:
+def test_a_source_that_cannot_resume_starts_over(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="convbench")
     (tmp_path / "file.bin.part").write_bytes(b"x" * 200_000)
     source = start(ranges=False)
     assert fetch(tmp_path, source).read_bytes() == CONTENT
+    assert f"{source.url}file.bin cannot resume, so it starts over" in caplog.messages
     assert source.bytes_sent == len(CONTENT)
 
 

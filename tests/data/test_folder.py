@@ -193,6 +193,16 @@ def test_any_changed_file_has_all_decoded_anew_in_place_of_the_old_cache(
         folder(three_splits, cache=str(cache)).load()
 
 
+def test_a_new_order_of_files_of_one_size_and_time_is_noticed(tmp_path: Path) -> None:
+    root, cache = tmp_path / "pets", str(tmp_path / "cache")
+    for name in ("cat/a.bmp", "cat/b.bmp", "dog/c.bmp", "dog/d.bmp", "dog/e.bmp", "cat/f.bmp"):
+        write_image(root / name)
+        os.utime(root / name, ns=(1, 1))
+    folder(root, cache=cache).load()
+    (root / "cat" / "a.bmp").rename(root / "cat" / "z.bmp")
+    assert torch.equal(folder(root, cache=cache).load().train.images, folder(root).load().train.images)
+
+
 def test_another_size_or_number_of_channels_has_a_cache_of_its_own(three_splits: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for changes in ({}, {"image_size": 6}, {"channels": 1}):

@@ -3,10 +3,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from convbench.data.shapes import SHAPES, Shapes
+from convbench.data.shapes import SHAPES, Shapes, draw
 from convbench.errors import UserError
 
 DEFAULTS = {
@@ -74,10 +75,13 @@ def test_the_spec_is_what_is_delivered(image_size: int) -> None:
     assert len(splits.mean) == len(splits.std) == 3
 
 
-def test_a_chunk_border_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chunk_of_a_class_lands_in_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convbench.data.shapes._CHUNK_PIXELS", 32 * 32 * 7)
     images = shapes(train=200, val=10, test=10).load().train.images
-    assert len({image.tobytes() for image in images.numpy()}) == 200
+    for label, shape in enumerate(SHAPES):
+        chunks = list(draw(shape, 20, 32, (0, 0, label)))
+        assert [len(chunk) for chunk in chunks] == [7, 7, 6]
+        np.testing.assert_array_equal(images[label::10], np.concatenate(chunks))
 
 
 def test_the_colour_of_an_image_does_not_tell_its_class() -> None:

@@ -64,6 +64,11 @@ def test_a_class_of_the_smallest_size_gives_one_image_to_each_part() -> None:
     assert [int((labels[part] == 0).sum()) for part in parts] == [1, 1, 1]
 
 
+def test_a_small_class_keeps_an_image_to_train_on_and_gives_one_to_every_part() -> None:
+    labels, parts = split([4, 400], [0.5, 0.45])
+    assert min(int((labels[part] == 0).sum()) for part in parts) == 1
+
+
 def test_a_class_smaller_than_the_number_of_parts_is_named() -> None:
     with pytest.raises(UserError, match=r"class 'c1' has 1 image\(s\), too few to split into 2 parts"):
         split([10, 1], [0.1])
