@@ -4,12 +4,16 @@ First what costs nothing and can be wrong (the data's facts, the network, the sw
 both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import Optimizer
 
 from convbench.convs.factory import conv_factory
 from convbench.convs.swap import SwapReport, swap_convs
@@ -19,7 +23,7 @@ from convbench.data.resident import EvalBatches, TrainBatches, to_device
 from convbench.data.types import ImageSpec, Source, Splits
 from convbench.engine.device import choose_device, set_up
 from convbench.engine.optimizers import build_optimizer
-from convbench.engine.schedules import Clock
+from convbench.engine.schedules import Anneal, Clock, Schedule
 from convbench.engine.step import TrainStep
 from convbench.errors import UserError
 from convbench.seeding import stable_seed
@@ -38,6 +42,8 @@ class Composition:
         summary: parameters and multiply-accumulate operations, layer by layer.
         num_classes: logits of the network.
         augment: how training images are varied.
+        schedule, anneal: learning rate and temperature over the run.
+        optimizer: constructor of the optimizer, its arguments bound.
         device: where it is to run.
     """
 
@@ -49,6 +55,9 @@ class Composition:
     summary: Summary
     num_classes: int
     augment: Augment
+    schedule: Schedule
+    anneal: Anneal
+    optimizer: Callable[..., Optimizer]
     device: torch.device
 
 
@@ -85,9 +94,9 @@ def compose(config: DictConfig) -> Composition:
     """
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, config.engine.deterministic)
-    source: Source = instantiate(config.data, _convert_="all")
+    source: Source = _make(config, "data")
     spec = source.spec()
-    augment: Augment = instantiate(config.augment, _convert_="all")
+    augment: Augment = _make(config, "augment")
     augment.check(spec.image_size)
     num_classes = config.model.num_classes or len(spec.classes)
     network = _network(config, spec, num_classes)
@@ -105,8 +114,25 @@ def compose(config: DictConfig) -> Composition:
         summary=_summary(network, spec),
         num_classes=num_classes,
         augment=augment,
+        schedule=_make(config, "schedule"),
+        anneal=_make(config, "temperature"),
+        optimizer=_make(config, "optimizer"),
         device=device,
     )
+
+
+def _make(config: DictConfig, group: str, **given: Any) -> Any:
+    """The object that a group's yaml describes.
+
+    Raises:
+        UserError: what the constructor says is wrong; or that a value is of the wrong type.
+    """
+    try:
+        return instantiate(config[group], _convert_="all", **given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TypeError):
+            raise UserError(f"{group} has a value of the wrong type, or a key too many: {error.__cause__}") from error
+        raise
 
 
 def _network(config: DictConfig, spec: ImageSpec, num_classes: int) -> nn.Module:
@@ -123,7 +149,7 @@ def _network(config: DictConfig, spec: ImageSpec, num_classes: int) -> nn.Module
             f"give model.num_classes={len(spec.classes)} or null (model.num_classes)"
         )
     torch.manual_seed(config.seed)
-    network: nn.Module = instantiate(config.model, in_channels=spec.channels, num_classes=num_classes, _convert_="all")
+    network: nn.Module = _make(config, "model", in_channels=spec.channels, num_classes=num_classes)
     smallest = getattr(network, "min_image_size", 1)
     if spec.image_size < smallest:
         raise UserError(
@@ -152,8 +178,6 @@ def build_training(config: DictConfig, composition: Composition) -> Training:
         UserError: if images are missing or corrupt, or fewer than a batch.
     """
     engine, device = config.engine, composition.device
-    schedule = instantiate(config.schedule, _convert_="all")
-    optimizer_factory = instantiate(config.optimizer, _convert_="all")
     splits = to_device(composition.source.load(), device)
     renderer = Renderer(splits.mean, splits.std, composition.augment, engine.channels_last, device)
     network = composition.network.to(device)
@@ -164,10 +188,10 @@ def build_training(config: DictConfig, composition: Composition) -> Training:
     train = TrainBatches(splits.train, config.batch_size, renderer, composition.num_classes, config.seed)
     step = TrainStep(
         network=network.train(),
-        optimizer=build_optimizer(optimizer_factory, network, device),
+        optimizer=build_optimizer(composition.optimizer, network, device),
         criterion=nn.CrossEntropyLoss(label_smoothing=config.label_smoothing),
-        schedule=schedule,
-        anneal=instantiate(config.temperature),
+        schedule=composition.schedule,
+        anneal=composition.anneal,
         clock=Clock(config.epochs, len(train)),
         precision=engine.autocast,
         device=device,

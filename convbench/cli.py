@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from convbench.config import register_resolvers
 from convbench.errors import UserError
@@ -103,8 +103,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _user_sentence(error: BaseException) -> str | None:
-    found = find_user_error(error)
-    return None if found is None else str(found)
+    """What a person is told of an error that they can mend; None for any other."""
+    for link in _causes(error):
+        if isinstance(link, UserError):
+            return str(link)
+        if isinstance(link, MissingMandatoryValue):
+            return f"{link.full_key} has no default value: give {link.full_key}=..."
+    return None
 
 
 def _composition_sentence(error: Exception, config_name: str) -> str:

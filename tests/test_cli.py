@@ -111,6 +111,14 @@ def test_hydra_full_error_brings_the_traceback_back(run_module):
 
 
 @pytest.mark.parametrize(
+    ("module", "arguments", "key"), [("train", ["data=folder"], "data.root"), ("evaluate", [], "run")]
+)
+def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, arguments, key):
+    done = run_here(module, *arguments)
+    assert (done.code, done.err) == (2, f"error: {key} has no default value: give {key}=...\n")
+
+
+@pytest.mark.parametrize(
     ("typed", "passed_on"),
     [
         ("resume=runs/a_conv=dynamic,seed=1", "resume='runs/a_conv=dynamic,seed=1'"),

@@ -29,7 +29,11 @@ def write_cifar10(root: Path, images: int) -> str:
     """Six batches of random images in CIFAR-10's own format; gives their names and checksums as JSON."""
     folder, rng, listed = root / "cifar-10-batches-py", np.random.default_rng(0), []
     folder.mkdir(parents=True)
-    contents = {"batches.meta": {"label_names": "airplane automobile bird cat deer dog frog horse ship truck".split()}}
+    contents = {
+        "batches.meta": {
+            "label_names": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+        }
+    }
     for name in (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch"):
         pixels = rng.integers(0, 256, (images, 3072), np.uint8)
         contents[name] = {"data": pixels, "labels": [row % 10 for row in range(images)]}

