@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from convbench import cli
 from convbench.config import check, config_hash, conv_name
+from convbench.engine.interrupt import sigterm_interrupts
 from convbench.errors import UserError
 from convbench.logs.files import RunFolder
 
@@ -27,10 +28,11 @@ def train(config: DictConfig) -> None:
         "convbench: %s", " ".join(f"{group}={folder.results[group]}" for group in ("data", "conv", "model", "seed"))
     )
     try:
-        check(config)
-        from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
+        with sigterm_interrupts():
+            check(config)
+            from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 
-        Run(config, folder, began).carry_out()
+            Run(config, folder, began).carry_out()
     except KeyboardInterrupt:
         _end(folder, "interrupted", "stopped by a signal", began)
         log.info("interrupted; go on with: python -m convbench.train resume=%s", shlex.quote(str(folder.path)))
@@ -44,9 +46,15 @@ def train(config: DictConfig) -> None:
 
 
 def _started(config: DictConfig) -> RunFolder:
-    """The folder of a new run, with what is known before anything is built."""
+    """The folder of a new run, with what is known before anything is built.
+
+    Raises:
+        UserError: if it holds a run already, whose files would be mixed with the new ones.
+    """
     hydra = HydraConfig.get()
     folder = RunFolder(os.path.relpath(hydra.runtime.output_dir))  # as a person would type it
+    if folder.results_path.exists():
+        raise UserError(f"{folder.path} holds a run already: resume={folder.path} goes on with it (hydra.run.dir)")
     folder.write_config(config)
     folder.update_results(
         status="running",

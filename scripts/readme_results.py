@@ -1,12 +1,13 @@
-"""Train what the README's table shows and write the table: `python scripts/readme_results.py`.
+"""Train what the README's table shows and write it: `python scripts/readme_results.py`.
 
-Runs go to outputs/readme/; finished ones are kept, interrupted ones resumed, so the script can be stopped and started.
-With `--table` nothing is trained and the table is written from docs/results.json, which holds what was measured.
+Runs go to outputs/readme/; finished ones are kept, others resumed, so the script can be stopped and started.
+With `--write` nothing is trained: the README is written from docs/results.json and docs/terminal.txt.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "readme"
 MEASURED = ROOT / "docs" / "results.json"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- results: scripts/readme_results.py -->", "<!-- end of results -->"
+SHOWN = "shapes-weighted_sum-0"  # the run whose terminal the README shows
 
 _PETS = ("experiment=dog_cat_bird", "epochs=10", "engine.compile=true")
 # What is trained: a name for the table's first column, and the command.
@@ -45,7 +46,7 @@ def train(name: str, overrides: Iterable[str]) -> dict[str, Any]:
     path = folder / "results.json"
     status = json.loads(path.read_text())["status"] if path.exists() else None
     if status != "finished":
-        arguments = [f"resume={folder}"] if status == "interrupted" else [*overrides, f"hydra.run.dir='{folder}'"]
+        arguments = [f"resume={folder}"] if status is not None else [*overrides, f"hydra.run.dir='{folder}'"]
         subprocess.run([sys.executable, "-m", "convbench.train", *arguments], cwd=ROOT, check=True)
     return json.loads(path.read_text())
 
@@ -58,6 +59,8 @@ def measure() -> None:
         command = " ".join(["python -m convbench.train", *overrides])
         measured[name] = {"title": title, "command": command} | {key: result[key] for key in KEPT}
     MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+    log = (RUNS / SHOWN / "train.log").read_text()
+    (ROOT / "docs" / "terminal.txt").write_text(re.sub(r"^[-\d]+ [:,\d]+ [A-Z]+ ", "", log, flags=re.MULTILINE))
 
 
 def percent(values: list[float]) -> str:
@@ -72,8 +75,8 @@ def rows() -> list[str]:
     for run in json.loads(MEASURED.read_text()).values():
         groups.setdefault((run["title"], run["conv"]), []).append(run)
     table = [
-        "| data | network | conv | parameters | MACs | n | test % | test % of best val. epoch | test loss | s/epoch |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| data | network | conv | parameters | MACs | n | test % | test % of best val. epoch | test loss |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for (title, conv), runs in groups.items():
         one = runs[0]
@@ -87,28 +90,35 @@ def rows() -> list[str]:
             percent([run["test"]["accuracy"] for run in runs]),
             percent([run["best"]["test"]["accuracy"] for run in runs]),
             f"{statistics.mean(run['test']['loss'] for run in runs):.3f}",
-            f"{statistics.median(run['seconds_per_epoch'] for run in runs):.1f}",
         ]
         table.append(f"| {' | '.join(cells)} |")
     versions, device = one["versions"], one["device"]
     table.append(
         f"\nOn {device}, torch {versions['torch']}. Accuracy after the last epoch: mean ± standard deviation over"
     )
-    table.append("n seeds. s/epoch: median, training steps only.")
+    table.append("n seeds.")
     return table
 
 
-def write_table() -> None:
-    """Put the table into the README."""
-    before, _, rest = README.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text("\n".join([before + BEGIN, "", *rows(), "", END]) + after)
+def terminal() -> list[str]:
+    """What the shown run said: its log without the time and level before each line."""
+    lines = (ROOT / "docs" / "terminal.txt").read_text().splitlines()
+    return ["```", f"$ python -m convbench.train {' '.join(EXPERIMENTS[SHOWN][1])}", *lines, "```"]
+
+
+def write(section: str, lines: list[str]) -> None:
+    """Replace what stands between the marks of a section of the README."""
+    begin, end = f"<!-- {section}: scripts/readme_results.py -->", f"<!-- end of {section} -->"
+    before, _, rest = README.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    README.write_text("\n".join([before + begin, "", *lines, "", end]) + after)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("--write", action="store_true", help="train nothing, only write the README")
     os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
-    if not parser.parse_args().table:
+    if not parser.parse_args().write:
         measure()
-    write_table()
+    write("results", rows())
+    write("terminal", terminal())

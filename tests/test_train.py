@@ -231,6 +231,14 @@ def test_resume_of_a_finished_run_or_of_no_run_or_with_other_keys_is_refused(run
     assert "keeps its own configuration, so epochs=5 cannot be given" in done.err
 
 
+def test_a_folder_that_holds_a_run_already_is_not_written_over(run_here, tmp_path):
+    assert run_here("train", *TINY, "hydra.run.dir=run").code == 0
+    before = (tmp_path / "run" / "results.json").read_text()
+    done = run_here("train", *TINY, "conv=dynamic", "hydra.run.dir=run")
+    assert (done.code, done.err) == (2, "error: run holds a run already: resume=run goes on with it (hydra.run.dir)\n")
+    assert (tmp_path / "run" / "results.json").read_text() == before
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 

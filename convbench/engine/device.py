@@ -32,7 +32,8 @@ def describe_device(device: torch.device) -> str:
     """For a person: `cpu (2 threads)` or the name of the GPU."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})" if device.type == "cpu" else device.type
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

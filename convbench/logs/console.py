@@ -72,7 +72,7 @@ class Console(Reporter):
     def look(self, look: Look) -> None:
         """Show the running means beside the bar, or now and then in a line."""
         assert self._bar is not None
-        text = f"loss {look.loss:.4f}, accuracy {100 * look.accuracy:.1f} %"
+        text = f"loss {look.loss:.3f}, {100 * look.accuracy:.1f} %"
         if not self._bar.disable:
             self._bar.set_postfix_str(text)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from convbench.engine.interrupt import StopRequest
+from convbench.engine.interrupt import StopRequest, sigterm_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -52,3 +52,10 @@ def test_off_the_main_thread_signals_are_left_to_others() -> None:
     thread.start()
     thread.join()
     assert seen == [(before, False)]
+
+
+def test_sigterm_interrupts_like_ctrl_c_and_only_inside_the_block():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

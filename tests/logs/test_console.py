@@ -106,8 +106,8 @@ def test_off_a_terminal_a_long_epoch_gives_a_line_now_and_then(
             clock.now = 1000.0 + seconds
             console.look(look(index))
     assert lines.messages == [
-        "epoch 2, step 20 of 100: loss 1.2346, accuracy 50.0 %",
-        "epoch 2, step 40 of 100: loss 1.2346, accuracy 50.0 %",
+        "epoch 2, step 20 of 100: loss 1.235, 50.0 %",
+        "epoch 2, step 40 of 100: loss 1.235, 50.0 %",
     ]
 
 
@@ -122,7 +122,7 @@ def test_on_a_terminal_the_bar_shows_the_running_means(
     said = capsys.readouterr().err
     assert "epoch 1/2" in said
     assert "5/10" in said
-    assert "loss 1.2346, accuracy 50.0 %" in said
+    assert "loss 1.235, 50.0 %" in said
     assert lines.messages == []
 
 
