@@ -45,8 +45,10 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) ->
     assert str(caught.value) == (f"PyTorch finds no {name} device on this machine; choose auto or cpu (engine.device)")
 
 
-def test_a_cpu_is_described_with_its_threads() -> None:
-    assert describe_device(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+@pytest.mark.parametrize(("threads", "text"), [(1, "cpu (1 thread)"), (2, "cpu (2 threads)")])
+def test_a_cpu_is_described_with_its_threads(monkeypatch: pytest.MonkeyPatch, threads: int, text: str) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert describe_device(CPU) == text
 
 
 @pytest.mark.parametrize(
