@@ -102,6 +102,7 @@ def test_labelled_predictions_carry_the_names_of_the_files(run_here, picture_run
         (["checkpoint=newest"], "there is no checkpoint 'newest'; choose best or last (checkpoint)"),
         (["split=train"], "there is no split 'train'; choose test or val (split)"),
         (["images=nowhere"], "nowhere"),
+        (["engine.device=tpu"], "PyTorch finds no tpu device on this machine; choose auto or cpu (engine.device)"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(run_here, run, arguments, sentence):
