@@ -38,3 +38,14 @@ def test_two_sweeps_started_in_the_same_second_have_folders_of_their_own(run_her
     for _ in range(2):
         run_here("train", "-m", *TINY, "epochs=1", "seed=0")
     assert len({folder.parent for folder, _ in results()}) == 2
+
+
+def test_jobs_that_may_not_write_over_earlier_ones_count_as_failed(run_here, results):
+    sweep = ("-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert run_here("train", *sweep).code == 0
+    before = results()
+    done = run_here("train", *sweep)
+    assert done.code == 3
+    assert "0 of 2 jobs finished" in done.out
+    assert re.search(r"^seed=0 +failed: .*holds a run already", done.out, re.M)
+    assert results() == before
