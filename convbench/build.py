@@ -102,9 +102,9 @@ def compose(config: DictConfig) -> Composition:
     network = _network(config, spec, num_classes)
     keys = OmegaConf.to_container(config.conv, resolve=True)
     assert isinstance(keys, dict)
-    skip = keys.pop("skip")
+    skip, unsupported = keys.pop("skip"), keys.pop("unsupported")
     factory = conv_factory(keys.pop("_target_"), **{str(key): value for key, value in keys.items()})
-    network, swap = swap_convs(network, factory, skip, config.seed)
+    network, swap = swap_convs(network, factory, skip, config.seed, unsupported)
     return Composition(
         source=source,
         spec=spec,

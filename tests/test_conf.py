@@ -128,12 +128,12 @@ def test_a_conv_yaml_names_every_argument_beyond_the_layers_own_and_builds(optio
     geometry = set(inspect.signature(nn.Conv2d).parameters)
     arguments = signature(conv._target_)
     assert geometry <= set(arguments)
-    assert keys(conv) - {"skip", "bias", "groups"} == set(arguments) - geometry
+    assert keys(conv) - {"skip", "unsupported", "bias", "groups"} == set(arguments) - geometry
     assert (conv.bias, conv.groups) == (None, None)  # as in the layer that is replaced
     assert OmegaConf.is_list(conv.skip)
-    given: dict[str, Any] = {key: conv[key] for key in keys(conv) - {"skip"}}
-    built = conv_factory(conv._target_, **given)(4, 8, 3, padding=1)
-    assert built(torch.zeros(2, 4, 5, 5)).shape == (2, 8, 5, 5)
+    given: dict[str, Any] = {key: conv[key] for key in keys(conv) - {"skip", "unsupported"}}
+    built = conv_factory(conv._target_, **given)(8, 8, 3, padding=1)
+    assert built(torch.zeros(2, 8, 5, 5)).shape == (2, 8, 5, 5)
 
 
 @pytest.mark.parametrize("option", options("conv"))

@@ -1,16 +1,23 @@
 """What every convolution of convbench shares: nn.Conv2d's constructor, its padding, a choice of implementations."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convbench.convs.signature import constructor_parameters
 from convbench.errors import UserError
 
 Size = int | tuple[int, int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class UnsupportedLayerError(UserError):
+    """A convolution, or one of its implementations, cannot take the place of a layer of this geometry."""
 
 
 def one_of(choices: Iterable[str]) -> str:
@@ -51,23 +58,40 @@ def initialise_like_conv2d(weight: Tensor, bias: Tensor | None) -> None:
 class Conv2dBase(nn.Module):
     """A two-dimensional convolution with `nn.Conv2d`'s constructor and several equal implementations.
 
-    A subclass owns one layout of parameters, makes them in its constructor, and in `forward` hands them to
-    `self._function`, a pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout
-    belongs to the conv and not to the implementation, so checkpoints move between implementations.
+    A subclass adds keyword-only arguments of its own and hands `nn.Conv2d`'s on:
+
+        def __init__(self, *conv2d: Any, ratio: int = 2, implementation: str = "library", **geometry: Any) -> None:
+            super().__init__(*conv2d, implementation=implementation, **geometry)
+            self.weight = self._parameter(self.out_channels, self.in_channels, *self.kernel_size)
+
+    It owns one layout of parameters, makes them in its constructor, and in `forward` hands them to `self._function`, a
+    pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout belongs to the conv
+    and not to the implementation, so checkpoints move between implementations. A layer that it cannot take, it refuses
+    in its constructor by `self._refuse`.
 
     Attributes:
         name: What messages and configs call the conv.
         implementations: Name -> pure function.
+        limits: Name of an implementation -> function that says why it cannot compute this conv, or None if it can;
+            an implementation without an entry takes every layer that the conv takes.
         counted_as: The implementation that defines the multiplications of the method, and whose operations
             `FlopCounterMode` counts correctly, also on meta tensors.
 
     Raises:
+        UnsupportedLayerError: The conv, or the implementation, cannot take a layer of this geometry.
         UserError: An argument is out of range, or does not go together with another one.
     """
 
     name: ClassVar[str]
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]]
+    limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     counted_as: ClassVar[str]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Let `help` and `inspect.signature` show by name what `*conv2d` and `**geometry` stand for."""
+        super().__init_subclass__(**arguments)
+        parameters = constructor_parameters(cls)[0].values()
+        cls.__signature__ = inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -80,6 +104,8 @@ class Conv2dBase(nn.Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         *,
         implementation: str,
     ) -> None:
@@ -92,15 +118,13 @@ class Conv2dBase(nn.Module):
         self.dilation = self._two("dilation", dilation)
         self.padding = padding if isinstance(padding, str) else self._two("padding", padding, least=0)
         self.padding_mode = padding_mode
-        if in_channels % groups or out_channels % groups:
-            raise UserError(
-                f"in_channels {in_channels} and out_channels {out_channels} must both be divisible by "
-                f"groups {groups} (conv.groups)"
-            )
         if not isinstance(bias, bool):
             raise UserError(f"{self.name} got bias {bias!r}; choose true, false or null (conv.bias)")
         if padding_mode not in PADDING_MODES:
             raise UserError(f"{self.name} got padding_mode {padding_mode!r}; choose {one_of(PADDING_MODES)}")
+        self._biased = bias
+        self._place: dict[str, Any] = {"device": device, "dtype": dtype}  # of what the constructor makes
+        self._check_groups("conv.groups")
         self._resolve_padding()
         self.use(implementation)
 
@@ -113,6 +137,7 @@ class Conv2dBase(nn.Module):
         """Switch to another implementation; parameters stay as they are.
 
         Raises:
+            UnsupportedLayerError: The implementation cannot take a layer of this geometry.
             UserError: The conv has no such implementation.
         """
         if implementation not in self.implementations:
@@ -120,6 +145,9 @@ class Conv2dBase(nn.Module):
                 f"{self.name} has no implementation {implementation!r}; "
                 f"choose {one_of(self.implementations)} (conv.implementation)"
             )
+        why_not = self.limits[implementation](self) if implementation in self.limits else None
+        if why_not is not None:
+            raise UnsupportedLayerError(why_not)
         self._implementation = implementation
         self._function = self.implementations[implementation]
 
@@ -137,6 +165,25 @@ class Conv2dBase(nn.Module):
         if self.padding_mode != "zeros":
             parts.append(f"padding_mode={self.padding_mode}")
         return ", ".join([*parts, f"implementation={self.implementation}"])
+
+    def _parameter(self, *shape: int) -> nn.Parameter:
+        """Make an uninitialised parameter where the layer is to be."""
+        return nn.Parameter(torch.empty(shape, **self._place))
+
+    def _bias(self, *shape: int) -> nn.Parameter | None:
+        """Make the uninitialised parameter `bias`, or None where the layer is to have none."""
+        return self._parameter(*shape) if self._biased else None
+
+    def _refuse(self, reason: str) -> NoReturn:
+        """Say that the conv cannot take this layer, and why: `needs stride 1`."""
+        raise UnsupportedLayerError(f"{self.name} {reason}")
+
+    def _check_groups(self, key: str) -> None:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise UnsupportedLayerError(
+                f"in_channels {self.in_channels} and out_channels {self.out_channels} must both be divisible by "
+                f"groups {self.groups} ({key})"
+            )
 
     def _pad(self, x: Tensor) -> Tensor:
         """Pad what the convolution itself cannot: other modes than zeros, and uneven 'same' padding."""

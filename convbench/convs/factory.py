@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from convbench.convs.base import one_of
+from convbench.convs.signature import constructor_parameters
 from convbench.errors import UserError
 
 GEOMETRY = tuple(inspect.signature(nn.Conv2d).parameters)
@@ -31,7 +32,7 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
             argument is unknown, missing, or belongs to the replaced layer.
     """
     conv_class = _resolve(target)
-    parameters, takes_any = _parameters(conv_class)
+    parameters, takes_any = constructor_parameters(conv_class)
     own = [name for name in parameters if name not in GEOMETRY]
     if not takes_any:
         if "implementation" not in own:
@@ -48,27 +49,6 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
         return conv_class(**{**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given})
 
     return build
-
-
-def _parameters(conv_class: type[nn.Module]) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Collect the named arguments of the constructor, through all classes that hand `**kwargs` on to the next.
-
-    Returns:
-        The arguments by name, and whether the last class takes any others.
-    """
-    named: dict[str, inspect.Parameter] = {}
-    for part in conv_class.__mro__:
-        if "__init__" not in vars(part):
-            continue
-        _, *parameters = inspect.signature(vars(part)["__init__"]).parameters.values()  # without self
-        kinds = [parameter.kind for parameter in parameters]
-        starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        for parameter in parameters:
-            if parameter.kind not in starred:
-                named.setdefault(parameter.name, parameter)
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            return named, False
-    return named, True
 
 
 def _resolve(target: str | type[nn.Module]) -> type[nn.Module]:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Size, output_size, pair
-from convbench.convs.shift_matmul import shift_matmul
+from convbench.convs.base import Size, pair
+from convbench.convs.shift_matmul import checked_output_size, shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
 
@@ -38,17 +38,11 @@ def loops(
     """
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
     out_channels, group_channels, kh, kw = weight.shape
-    x = _pad(x, padding)
-    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
-    products = x.shape[0] * out_high * out_wide * weight.numel()
-    if products > LOOPS_LIMIT:
-        raise UserError(
-            f"loops would take {products:,} multiplications on an input {tuple(x.shape)}, but only {LOOPS_LIMIT:,} are "
-            "allowed; choose roll, shift_matmul, im2col or fft (conv.implementation)"
-        )
-    outputs = []
-    kernels, biases = _numbers(weight), None if bias is None else _numbers(bias)
-    for image in _numbers(x):
+    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    refuse_long_loops(x, x.shape[0] * out_high * out_wide * weight.numel())
+    outputs = [weight.flatten()[:0]]  # an empty batch has an output too, and a gradient
+    kernels, biases = numbers(weight), None if bias is None else numbers(bias)
+    for image in numbers(pad(x, padding)):
         for o in range(out_channels):
             first = o // (out_channels // groups) * group_channels  # the first input channel of this group
             for top in range(0, out_high * sh, sh):
@@ -59,8 +53,8 @@ def loops(
                             for j in range(kw):
                                 pixel = image[first + c][top + i * dh][left + j * dw]
                                 total = total + pixel * kernels[o][c][i][j]
-                    outputs.append(total)
-    return torch.stack(outputs).reshape(x.shape[0], out_channels, out_high, out_wide)
+                    outputs.append(total.reshape(1))
+    return torch.cat(outputs).reshape(x.shape[0], out_channels, out_high, out_wide)
 
 
 def roll(
@@ -74,18 +68,17 @@ def roll(
 ) -> Tensor:
     """Add up copies of the image, each rolled so that one kernel tap lies over the output pixel."""
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    x = _pad(x, padding)
-    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
-    image = x.unflatten(1, (groups, -1))
+    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    image = pad(x, padding).unflatten(1, (groups, -1))
     kernels = weight.unflatten(0, (groups, -1))
     y = None
-    for i, j in _taps(weight):
+    for i, j in taps(weight):
         # What wraps around the edge lies outside of the part that is kept.
         copy = torch.roll(image, (-i * dh, -j * dw), (3, 4))[..., : out_high * sh : sh, : out_wide * sw : sw]
         part = torch.einsum("ngchw,goc->ngohw", copy, kernels[..., i, j])
         y = part if y is None else y + part
     assert y is not None  # a kernel has a tap
-    return _add_bias(y.flatten(1, 2), bias)
+    return add_bias(y.flatten(1, 2), bias)
 
 
 def im2col(
@@ -99,16 +92,16 @@ def im2col(
 ) -> Tensor:
     """Lay the patches of the image out as columns and take one matrix product."""
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    x = _pad(x, padding).contiguous()
-    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    x = pad(x, padding).contiguous()
     high, wide = (out_high - 1) * sh + 1, (out_wide - 1) * sw + 1  # from the first output's pixel to the last one's
     shifted = [
         x[:, :, top : top + high : sh, left : left + wide : sw]
-        for top, left in ((i * dh, j * dw) for i, j in _taps(weight))
+        for top, left in ((i * dh, j * dw) for i, j in taps(weight))
     ]
     columns = torch.stack(shifted, 2).flatten(3).unflatten(1, (groups, -1)).flatten(2, 3)  # (N, G, C_in/G * taps, L)
     y = weight.flatten(1).unflatten(0, (groups, -1)) @ columns
-    return _add_bias(y.flatten(1, 2).unflatten(2, (out_high, out_wide)), bias)
+    return add_bias(y.flatten(1, 2).unflatten(2, (out_high, out_wide)), bias)
 
 
 def fft(
@@ -121,21 +114,19 @@ def fft(
     groups: int = 1,
 ) -> Tensor:
     """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    sh, sw = pair(stride)
     dtype = x.dtype
     if dtype in (torch.half, torch.bfloat16):
         x, weight = x.float(), weight.float()
-    x = _pad(x, padding)
-    out_high, out_wide = output_size(x.shape[2:], weight.shape[2:], stride, 0, dilation)
+    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    x = pad(x, padding)
     size = x.shape[2:]
-    dilated = weight.new_zeros(*weight.shape[:2], dh * (weight.shape[2] - 1) + 1, dw * (weight.shape[3] - 1) + 1)
-    dilated[:, :, ::dh, ::dw] = weight
     # The conjugate makes it a correlation, which is what is called convolution here. It wraps around the edges of the
     # padded image, but only in outputs that are cut away.
-    kernels = torch.fft.rfft2(dilated, size).conj().unflatten(0, (groups, -1))
+    kernels = torch.fft.rfft2(apart(weight, dilation), size).conj().unflatten(0, (groups, -1))
     image = torch.fft.rfft2(x).unflatten(1, (groups, -1))
     y = torch.fft.irfft2(torch.einsum("ngchw,gochw->ngohw", image, kernels), size).flatten(1, 2)
-    return _add_bias(y[:, :, : out_high * sh : sh, : out_wide * sw : sw].to(dtype), bias)
+    return add_bias(y[:, :, : out_high * sh : sh, : out_wide * sw : sw].to(dtype), bias)
 
 
 class FromScratchConv2d(StandardConv2d):
@@ -157,41 +148,47 @@ class FromScratchConv2d(StandardConv2d):
     }
     counted_as: ClassVar[str] = "im2col"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        implementation: str = "shift_matmul",
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-            device, dtype, implementation=implementation,
-        )  # fmt: skip
+    def __init__(self, *conv2d: Any, implementation: str = "shift_matmul", **geometry: Any) -> None:
+        super().__init__(*conv2d, implementation=implementation, **geometry)
 
 
-def _numbers(tensor: Tensor) -> Any:
+def refuse_long_loops(x: Tensor, products: int) -> None:
+    """See that a loop in Python ends before a person gives up.
+
+    Raises:
+        UserError: It would take more than `LOOPS_LIMIT` multiplications.
+    """
+    if products > LOOPS_LIMIT:
+        raise UserError(
+            f"loops would take {products:,} multiplications on an input {tuple(x.shape)}, but only {LOOPS_LIMIT:,} are "
+            "allowed; choose roll, shift_matmul, im2col or fft (conv.implementation)"
+        )
+
+
+def numbers(tensor: Tensor) -> Any:
     """Take a tensor apart into nested lists of 0-d tensors, through which gradients flow."""
-    return [_numbers(part) for part in tensor.unbind()] if tensor.dim() else tensor
+    return [numbers(part) for part in tensor.unbind()] if tensor.dim() else tensor
 
 
-def _pad(x: Tensor, padding: Size) -> Tensor:
+def pad(x: Tensor, padding: Size) -> Tensor:
+    """Put zeros around an image."""
     high, wide = pair(padding)
     return F.pad(x, (wide, wide, high, high)) if high or wide else x
 
 
-def _taps(weight: Tensor) -> Iterator[tuple[int, int]]:
+def apart(x: Tensor, step: Size) -> Tensor:
+    """Lay the pixels of an image, or the taps of a kernel, `step` apart, with zeros between them."""
+    steps = pair(step)
+    y = x.new_zeros(*x.shape[:2], *(s * (extent - 1) + 1 for s, extent in zip(steps, x.shape[2:], strict=True)))
+    y[:, :, :: steps[0], :: steps[1]] = x
+    return y
+
+
+def taps(weight: Tensor) -> Iterator[tuple[int, int]]:
+    """Go through the positions of a kernel, line by line."""
     return ((i, j) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
 
 
-def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """Add one number to each channel."""
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]

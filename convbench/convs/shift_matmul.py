@@ -6,6 +6,8 @@ shift runs over the end of a line is cut away at the end.
 
 A stride is brought to this form first: the image falls apart into one smaller image for each remainder of the position
 by the stride (a "phase"), and each tap reads one of them.
+
+`TapSum` is that sum over taps, and `TapSpread` the same walk backwards, which is the transposed convolution.
 """
 
 from typing import Any
@@ -15,6 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Size, output_size, pair
+from convbench.errors import UserError
+
+Taps = list[tuple[int, int]]  # for each tap its phase, and the rows by which it is shifted
 
 
 def shift_matmul(
@@ -41,37 +46,73 @@ def shift_matmul(
 
     Returns:
         (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half precision.
+
+    Raises:
+        UserError: The input has other channels than the weight takes, or is smaller than the kernel.
     """
-    (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding), pair(dilation)
+    (sh, sw), (ph, pw) = pair(stride), pair(padding)
     images, channels, high, wide = x.shape
-    kh, kw = weight.shape[2:]
-    out_high, out_wide = output_size((high, wide), (kh, kw), stride, padding, dilation)
+    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
     lines, pixels = -(-(high + 2 * ph) // sh), -(-(wide + 2 * pw) // sw)  # of a phase, rounded up
 
-    if torch.is_autocast_enabled(x.device.type):  # adding in place is not cast by autocast
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
+    x, weight = as_autocast(x, weight)
     image = F.pad(x.permute(0, 2, 3, 1), (0, 0, pw, pixels * sw - wide - pw, ph, lines * sh - high - ph))
-    phases = image.reshape(images, lines, sh, pixels, sw, groups, -1).permute(2, 4, 5, 0, 1, 3, 6)
+    phases = image.reshape(images, lines, sh, pixels, sw, groups, channels // groups).permute(2, 4, 5, 0, 1, 3, 6)
     rows = phases.reshape(sh * sw, groups, images * lines * pixels, channels // groups)
-    taps = [
-        (i * dh % sh * sw + j * dw % sw, i * dh // sh * pixels + j * dw // sw) for i in range(kh) for j in range(kw)
-    ]
     kernels = weight.unflatten(0, (groups, -1)).permute(3, 4, 0, 2, 1).flatten(0, 1)  # (taps, G, C_in/G, C_out/G)
     biases = None if bias is None else bias.to(x.dtype).reshape(groups, 1, -1)
-    y = _TapSum.apply(rows, kernels, biases, taps)  # (G, rows, C_out/G)
+    y = TapSum.apply(rows, kernels, biases, phase_taps(weight, stride, dilation, pixels))  # (G, rows, C_out/G)
     y = y.unflatten(1, (images, lines, pixels))[:, :, :out_high, :out_wide]
     return y.permute(1, 0, 4, 2, 3).flatten(1, 2)
 
 
-class _TapSum(torch.autograd.Function):
+def checked_output_size(
+    x: Tensor, weight: Tensor, stride: Size, padding: Size, dilation: Size, groups: int
+) -> tuple[int, int]:
+    """Give the (height, width) of a convolution's output.
+
+    Raises:
+        UserError: The input has other channels than the weight takes, or is smaller than the kernel. `F.conv2d` says
+            so too; a convolution written out may broadcast, or give an empty image, and go on.
+    """
+    channels = weight.shape[1] * groups
+    if x.dim() != 4 or x.shape[1] != channels or weight.shape[0] % groups:
+        raise UserError(
+            f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {groups}; choose an "
+            f"input (N, {channels}, H, W) and groups that divide the weight's {weight.shape[0]} kernels"
+        )
+    high, wide = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if high < 1 or wide < 1:
+        raise UserError(
+            f"an input {tuple(x.shape)} with padding {pair(padding)} is smaller than a kernel "
+            f"{tuple(weight.shape[2:])} with dilation {pair(dilation)}; choose larger images or more padding"
+        )
+    return high, wide
+
+
+def as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Cast as autocast casts the arguments of a convolution, which it does not do for sums in place."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype)
+
+
+def phase_taps(weight: Tensor, stride: Size, dilation: Size, pixels: int) -> Taps:
+    """Say which phase of an image, in lines of so many pixels, each tap reads, and from which row on."""
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    positions = ((i * dh, j * dw) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
+    return [(top % sh * sw + left % sw, top // sh * pixels + left // sw) for top, left in positions]
+
+
+class TapSum(torch.autograd.Function):
     """y[r] = bias + sum_t rows[phase_t, r + shift_t] @ kernels[t], with the gradients written out.
 
     Autograd's own gradient of a shifted slice is a whole image of zeros for every tap; adding in place spares them.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: list[tuple[int, int]]) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
         """Take rows (phases, G, R, C_in/G), kernels (taps, G, C_in/G, C_out/G), bias (G, 1, C_out/G).
 
         Returns:
@@ -79,22 +120,73 @@ class _TapSum(torch.autograd.Function):
         """
         ctx.save_for_backward(rows, kernels)
         ctx.taps = taps
-        count = rows.shape[2] - max(shift for _, shift in taps)  # rows from which no tap runs over the last image
-        start = rows.new_zeros(()) if bias is None else bias
-        y = start.expand(kernels.shape[1], rows.shape[2], kernels.shape[3]).clone(memory_format=torch.contiguous_format)
-        for (phase, shift), kernel in zip(taps, kernels, strict=True):
-            y[:, :count].baddbmm_(rows[phase, :, shift : shift + count], kernel)
-        return y
+        return _gather(rows, kernels, bias, taps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         """Give the gradients of rows, kernels and bias."""
         rows, kernels = ctx.saved_tensors
-        count = rows.shape[2] - max(shift for _, shift in ctx.taps)
-        gradient = gradient[:, :count]
-        of_rows, of_kernels = torch.zeros_like(rows), []
-        for (phase, shift), kernel in zip(ctx.taps, kernels, strict=True):
-            of_rows[phase, :, shift : shift + count].baddbmm_(gradient, kernel.mT)
-            of_kernels.append(rows[phase, :, shift : shift + count].mT @ gradient)
+        of_rows = _spread(gradient, kernels.mT, None, ctx.taps, len(rows))
         of_bias = gradient.sum(1, keepdim=True) if ctx.needs_input_grad[2] else None
-        return of_rows, torch.stack(of_kernels), of_bias, None
+        return of_rows, _products(rows, gradient, ctx.taps), of_bias, None
+
+
+class TapSpread(torch.autograd.Function):
+    """y[phase_t, r + shift_t] = bias + the sum over all such t of rows[r] @ kernels[t]: the adjoint of `TapSum`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: Taps, phases: int) -> Tensor:
+        """Take rows (G, R, C_in/G), kernels (taps, G, C_in/G, C_out/G), bias (G, 1, C_out/G).
+
+        The last rows, as many as the largest shift, are not read: they would run out of the image.
+
+        Returns:
+            (phases, G, R, C_out/G).
+        """
+        ctx.save_for_backward(rows, kernels)
+        ctx.taps = taps
+        return _spread(rows, kernels, bias, taps, phases)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+        """Give the gradients of rows, kernels and bias."""
+        rows, kernels = ctx.saved_tensors
+        of_rows = _gather(gradient, kernels.mT, None, ctx.taps)
+        of_bias = gradient.sum((0, 2)).unsqueeze(1) if ctx.needs_input_grad[2] else None
+        return of_rows, _products(gradient, rows, ctx.taps).mT, of_bias, None, None
+
+
+def _gather(rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
+    """Add what the taps read in (phases, G, R, C) into (G, R, C')."""
+    y = _filled(bias, rows, (kernels.shape[1], rows.shape[2], kernels.shape[3]))
+    count = _count(rows.shape[2], taps)
+    for (phase, shift), kernel in zip(taps, kernels, strict=True):
+        y[:, :count].baddbmm_(rows[phase, :, shift : shift + count], kernel)
+    return y
+
+
+def _spread(rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: Taps, phases: int) -> Tensor:
+    """Add (G, R, C), through the taps, into (phases, G, R, C')."""
+    y = _filled(bias, rows, (phases, kernels.shape[1], rows.shape[1], kernels.shape[3]))
+    count = _count(rows.shape[1], taps)
+    for (phase, shift), kernel in zip(taps, kernels, strict=True):
+        y[phase, :, shift : shift + count].baddbmm_(rows[:, :count], kernel)
+    return y
+
+
+def _products(spread: Tensor, gathered: Tensor, taps: Taps) -> Tensor:
+    """Multiply (phases, G, R, C) and (G, R, C') over the rows, as each tap joins them: (taps, G, C, C')."""
+    count = _count(gathered.shape[1], taps)
+    return torch.stack(
+        [spread[phase, :, shift : shift + count].mT @ gathered[:, :count] for phase, shift in taps]
+    )
+
+
+def _filled(bias: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    start = like.new_zeros(()) if bias is None else bias
+    return start.expand(shape).clone(memory_format=torch.contiguous_format)
+
+
+def _count(rows: int, taps: Taps) -> int:
+    """Count the rows from which no tap runs over the last image."""
+    return rows - max(shift for _, shift in taps)

@@ -1,13 +1,12 @@
 """The standard convolution: torch's own, with `nn.Conv2d`'s parameters."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
 
 
 class StandardConv2d(Conv2dBase):
@@ -26,29 +25,10 @@ class StandardConv2d(Conv2dBase):
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d}
     counted_as: ClassVar[str] = "library"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        implementation: str = "library",
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-            implementation=implementation,
-        )  # fmt: skip
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+    def __init__(self, *conv2d: Any, implementation: str = "library", **geometry: Any) -> None:
+        super().__init__(*conv2d, implementation=implementation, **geometry)
+        self.weight = self._parameter(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self.bias = self._bias(self.out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from convbench.convs.base import Conv2dBase
+from convbench.convs.base import Conv2dBase, UnsupportedLayerError, one_of
 from convbench.errors import UserError
 
 SHOWN = 6  # names listed in a message before "and N more"
+UNSUPPORTED = ("error", "skip")
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,19 @@ class SwapReport:
             line = f"0 of {len(self.rows)} convs swapped"
         else:
             line = f"{len(self.swapped)} of {len(self.rows)} convs are {self.kind}"
-        if self.skipped:
-            line += f"; skipped: {_shortened([f'{row.name} ({row.reason})' for row in self.skipped])}"
-        return line
+        reasons: dict[str, list[str]] = {}
+        for row in self.skipped:
+            reasons.setdefault(row.reason, []).append(row.name)
+        groups = [f"{_shortened(names)} ({reason})" for reason, names in reasons.items()]
+        return f"{line}; skipped: {', '.join(groups)}" if groups else line
 
 
 def swap_convs(
-    network: nn.Module, factory: Callable[..., nn.Module], skip: Sequence[str] = (), seed: int = 0
+    network: nn.Module,
+    factory: Callable[..., nn.Module],
+    skip: Sequence[str] = (),
+    seed: int = 0,
+    unsupported: str = "error",
 ) -> tuple[nn.Module, SwapReport]:
     """Replace every `nn.Conv2d` of a network, in place.
 
@@ -71,14 +78,18 @@ def swap_convs(
         factory: Takes the arguments of `nn.Conv2d`; a class, a partial of one, or what `conv_factory` gives.
         skip: What stays: `first`, `last`, `1x1`, or patterns on qualified names such as `layer1.*`.
         seed: The seed of the run.
+        unsupported: What becomes of a layer that the conv type cannot take: `skip` leaves it as it is and says so in
+            the report, `error` raises.
 
     Returns:
         The network (a new object only where the root was a convolution) and the report.
 
     Raises:
-        UserError: The network is wrapped for data-parallel training, a selector matches nothing, or the factory refuses
+        UserError: The network is wrapped for data-parallel training, a pattern matches nothing, or the factory refuses
             a layer; the message names it.
     """
+    if unsupported not in UNSUPPORTED:
+        raise UserError(f"unsupported is {unsupported!r}; choose {one_of(UNSUPPORTED)} (conv.unsupported)")
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in network.modules()):
         raise UserError(
             "swap_convs got a network wrapped in DistributedDataParallel, which has noted its parameters already; "
@@ -95,7 +106,17 @@ def swap_convs(
         if conv in skipped:
             rows.append(SwapRow(shown, description, "skipped", skipped[conv]))
             continue
-        replacement = _replacement(conv, names[0], factory, seed)
+        try:
+            replacement = _replacement(conv, names[0], factory, seed)
+        except UnsupportedLayerError as error:
+            if unsupported == "error":
+                raise UserError(
+                    f"layer {shown}: {error}; conv.unsupported=skip leaves such layers as they are"
+                ) from error
+            rows.append(SwapRow(shown, description, "skipped", str(error)))
+            continue
+        except UserError as error:
+            raise UserError(f"layer {shown}: {error}") from error
         for name in names:
             network = _put(network, name, replacement)
         kind = kind or _kind(replacement)
@@ -129,7 +150,7 @@ def _skipped(places: dict[nn.Conv2d, list[str]], skip: Sequence[str]) -> dict[nn
             found = [conv for conv in convs if conv.kernel_size == (1, 1)]
         else:
             found = [conv for conv in convs if any(fnmatchcase(name, selector) for name in places[conv])]
-        if not found:
+        if not found and selector not in ("first", "last", "1x1"):
             names = _shortened([_shown(name) for names in places.values() for name in names])
             raise UserError(
                 f"the selector {selector!r} matches no conv; choose first, last, 1x1 or a pattern on the names "
@@ -147,22 +168,19 @@ def _replacement(conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], 
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         # torch.manual_seed would reseed the GPUs too, outside of what fork_rng restores.
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
-        try:
-            new = factory(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_size,
-                stride=conv.stride,
-                padding=conv.padding,
-                dilation=conv.dilation,
-                groups=conv.groups,
-                bias=conv.bias is not None,
-                padding_mode=conv.padding_mode,
-                device="meta" if device.type == "meta" else "cpu",
-                dtype=dtype,
-            )
-        except UserError as error:
-            raise UserError(f"layer {_shown(name)}: {error}") from error
+        new = factory(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            padding_mode=conv.padding_mode,
+            device="meta" if device.type == "meta" else "cpu",
+            dtype=dtype,
+        )
     new.to(device)
     old_values, new_values = conv.state_dict(), new.state_dict()
     if {key: value.shape for key, value in old_values.items()} == {

@@ -1,11 +1,11 @@
 """The weighted-sum convolution: choose channels first, then convolve each choice with one small kernel."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d
 
@@ -100,31 +100,11 @@ class WeightedSumConv2d(Conv2dBase):
     }
     counted_as: ClassVar[str] = "pointwise"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        implementation: str = "pointwise",
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-            implementation=implementation,
-        )  # fmt: skip
-        mix_shape = (out_channels, in_channels // groups, 1, 1)
-        self.pointwise_weight = nn.Parameter(torch.empty(mix_shape, device=device, dtype=dtype))
-        kernel_shape = (out_channels, 1, *self.kernel_size)
-        self.depthwise_weight = nn.Parameter(torch.empty(kernel_shape, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+    def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:
+        super().__init__(*conv2d, implementation=implementation, **geometry)
+        self.pointwise_weight = self._parameter(self.out_channels, self.in_channels // self.groups, 1, 1)
+        self.depthwise_weight = self._parameter(self.out_channels, 1, *self.kernel_size)
+        self.bias = self._bias(self.out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -1,4 +1,7 @@
-"""The contract of every conv: what `nn.Conv2d`'s constructor promises, in every implementation."""
+"""The contract of every conv: what `nn.Conv2d`'s constructor promises, in every implementation.
+
+A conv may refuse layers; what it takes is found out here by asking its constructor, on tensors without values.
+"""
 
 import copy
 import inspect
@@ -6,16 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convbench.convs.base import Conv2dBase
+from convbench.convs.base import PADDING_MODES, Conv2dBase, UnsupportedLayerError
 from convbench.convs.factory import GEOMETRY
 from tests.convs import references
 from tests.convs.catalogue import CASES, CLASSES, YAMLS
 
 # (C_in, C_out), size, batch, and nn.Conv2d's own arguments; tiny, so that the pure Python loops can follow.
 GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] = {
+    "square_3x3": ((8, 8), (4, 5), 2, {"kernel_size": 3, "padding": 1}),
     "plain_3x3": ((3, 4), (4, 5), 1, {"kernel_size": 3, "padding": 1}),
     "no_bias": ((4, 2), (5, 5), 1, {"kernel_size": 3, "padding": 1, "bias": False}),
     "pointwise": ((4, 6), (3, 5), 3, {"kernel_size": 1}),
@@ -44,7 +50,24 @@ GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any
     "circular_same_even": ((2, 2), (5, 4), 1, {"kernel_size": 2, "padding": "same", "padding_mode": "circular"}),
     "one_output_pixel": ((2, 2), (3, 3), 3, {"kernel_size": 3}),
 }
-every_implementation = pytest.mark.parametrize(("name", "implementation"), CASES)
+
+
+def takes(name: str, implementation: str, geometry: str) -> bool:
+    """Whether the conv takes the geometry; any error but a refusal is for a test to stumble over."""
+    (c_in, c_out), _, _, arguments = GEOMETRIES[geometry]
+    try:
+        CLASSES[name](c_in, c_out, **arguments, implementation=implementation, device="meta")
+    except UnsupportedLayerError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def every_implementation(*geometries: str) -> pytest.MarkDecorator:
+    """Run a test for every conv, every implementation, and each of the geometries that it takes."""
+    cases = [(*case, geometry) for case in CASES for geometry in geometries if takes(*case, geometry)]
+    return pytest.mark.parametrize(("name", "implementation", "geometry"), cases)
 
 
 def make(name: str, implementation: str, geometry: str, dtype: torch.dtype) -> tuple[Conv2dBase, Tensor]:
@@ -86,15 +109,15 @@ def reference(conv: Conv2dBase, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 def error(got: Tensor, wanted: Tensor) -> float:
     """The largest difference, relative to the largest wanted value."""
     assert got.shape == wanted.shape
-    return ((got.double() - wanted).abs().max() / wanted.abs().max().clamp(min=1e-3)).item()
+    got = got.double()
+    return ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-3)).item()
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own, in the reference
 @pytest.mark.parametrize(
     ("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["float64", "float32"]
 )
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@every_implementation
+@every_implementation(*GEOMETRIES)
 def test_output_and_gradients_equal_the_plain_formula(
     name: str, implementation: str, geometry: str, dtype: torch.dtype, limit: float
 ) -> None:
@@ -108,10 +131,12 @@ def test_output_and_gradients_equal_the_plain_formula(
     } == {}
 
 
-@every_implementation
-def test_state_dict_moves_between_implementations_with_equal_outputs(name: str, implementation: str) -> None:
-    first, x = make(name, CLASSES[name].counted_as, "plain_3x3", torch.float64)
-    second = CLASSES[name](3, 4, 3, padding=1, implementation=implementation, dtype=torch.float64)
+@every_implementation("square_3x3")
+def test_state_dict_moves_between_implementations_with_equal_outputs(
+    name: str, implementation: str, geometry: str
+) -> None:
+    first, x = make(name, CLASSES[name].counted_as, geometry, torch.float64)
+    second = CLASSES[name](8, 8, 3, padding=1, implementation=implementation, dtype=torch.float64)
     second.load_state_dict(first.state_dict())
     torch.testing.assert_close(second(x), first(x), rtol=1e-10, atol=1e-12)
     first.use(implementation)
@@ -119,10 +144,7 @@ def test_state_dict_moves_between_implementations_with_equal_outputs(name: str, 
     assert torch.equal(second(x), first(x))
 
 
-@pytest.mark.parametrize(
-    "geometry", ["plain_3x3", "pointwise", "stride_2_odd_size", "groups_2", "depthwise", "reflect"]
-)
-@every_implementation
+@every_implementation("square_3x3", "pointwise", "stride_2_odd_size", "groups_2", "depthwise", "reflect")
 def test_channels_last_gives_what_contiguous_gives(name: str, implementation: str, geometry: str) -> None:
     conv, x = make(name, implementation, geometry, torch.float64)
     y, grads = run(conv, x)
@@ -132,8 +154,7 @@ def test_channels_last_gives_what_contiguous_gives(name: str, implementation: st
     torch.testing.assert_close(grads_last, grads)
 
 
-@pytest.mark.parametrize("geometry", ["plain_3x3", "stride_2_odd_size", "groups_2", "reflect"])
-@every_implementation
+@every_implementation("square_3x3", "stride_2_odd_size", "groups_2", "reflect")
 def test_bfloat16_autocast_is_finite_and_close(name: str, implementation: str, geometry: str) -> None:
     conv, x = make(name, implementation, geometry, torch.float32)
     wanted, wanted_grads = reference(conv, x)
@@ -144,27 +165,29 @@ def test_bfloat16_autocast_is_finite_and_close(name: str, implementation: str, g
     assert max(error(grads[key], wanted_grads[key]) for key in grads) < 0.1
 
 
-@every_implementation
-def test_autocast_takes_the_half_precision_output_of_the_layer_before(name: str, implementation: str) -> None:
-    conv, x = make(name, implementation, "groups_2", torch.float32)
+@every_implementation("square_3x3")
+def test_autocast_takes_the_half_precision_output_of_the_layer_before(
+    name: str, implementation: str, geometry: str
+) -> None:
+    conv, x = make(name, implementation, geometry, torch.float32)
     wanted, _ = reference(conv, x)
     with torch.autocast("cpu", torch.bfloat16):
         y, _ = run(conv, x.bfloat16())
     assert error(y, wanted) < 0.05
 
 
-@every_implementation
-def test_half_precision_weights_and_input_work_without_autocast(name: str, implementation: str) -> None:
-    conv, x = make(name, implementation, "plain_3x3", torch.float32)
+@every_implementation("square_3x3")
+def test_half_precision_weights_and_input_work_without_autocast(name: str, implementation: str, geometry: str) -> None:
+    conv, x = make(name, implementation, geometry, torch.float32)
     wanted, _ = reference(conv, x)
     y, _ = run(conv.bfloat16(), x.bfloat16())
     assert y.dtype == torch.bfloat16
     assert error(y, wanted) < 0.1
 
 
-@every_implementation
-def test_the_same_input_gives_the_same_bits(name: str, implementation: str) -> None:
-    conv, x = make(name, implementation, "groups_2", torch.float32)
+@every_implementation("square_3x3")
+def test_the_same_input_gives_the_same_bits(name: str, implementation: str, geometry: str) -> None:
+    conv, x = make(name, implementation, geometry, torch.float32)
     (y, grads), (y_again, grads_again) = run(conv, x), run(conv, x)
     assert torch.equal(y, y_again)
     assert all(torch.equal(grads[key], grads_again[key]) for key in grads)
@@ -172,15 +195,18 @@ def test_the_same_input_gives_the_same_bits(name: str, implementation: str) -> N
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_multiplications_can_be_counted_on_meta_tensors(name: str) -> None:
-    conv = CLASSES[name](8, 16, 3, padding=1, groups=2, device="meta", implementation=CLASSES[name].counted_as)
+    conv = CLASSES[name](16, 16, 3, padding=1, device="meta", implementation=CLASSES[name].counted_as)
     with FlopCounterMode(display=False) as counter:
-        conv(torch.empty(2, 8, 10, 12, device="meta"))
-    pixels, dense = 2 * 10 * 12, 16 * 8 // 2 * 9
+        conv(torch.empty(2, 16, 10, 12, device="meta"))
+    pixels, dense = 2 * 10 * 12, 16 * 16 * 9
+    mixing = 2 * 4 * (dense + 16)
     known = {
         "standard": pixels * dense,
         "from_scratch": pixels * dense,
-        "weighted_sum": pixels * (16 * 8 // 2 + 16 * 9),
-        "dynamic": pixels * dense + 2 * (8 * 3 + 3 * 4) + 2 * 4 * (dense + 16),  # conv, attention, mixing
+        "weighted_sum": pixels * (16 * 16 + 16 * 9),
+        "dynamic": pixels * dense + 2 * (16 * 5 + 5 * 4) + mixing,  # conv, attention, mixing
+        "condconv": pixels * dense + 2 * 16 * 4 + mixing,
+        "odconv": pixels * dense + 2 * (16 * 16 + 16 * (4 + 16 + 16 + 9)) + mixing,
     }
     assert counter.get_total_flops() / 2 == known.get(name, counter.get_total_flops() / 2) > 0
 
@@ -196,7 +222,7 @@ def test_the_geometry_arguments_are_those_of_conv2d(name: str) -> None:
 def test_the_yaml_holds_the_own_arguments_and_their_defaults(name: str) -> None:
     parameters = inspect.signature(CLASSES[name]).parameters
     own = {key: parameter.default for key, parameter in parameters.items() if key not in GEOMETRY}
-    shared = {"_target_", "skip", "bias", "groups"}
+    shared = {"_target_", "skip", "unsupported", "bias", "groups"}
     assert {key: value for key, value in YAMLS[name].items() if key not in shared} == own
     assert shared <= set(YAMLS[name])
     assert CLASSES[name].name == name
@@ -204,7 +230,7 @@ def test_the_yaml_holds_the_own_arguments_and_their_defaults(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
-    conv, x = make(name, YAMLS[name]["implementation"], "groups_2", torch.float32)
+    conv, x = make(name, YAMLS[name]["implementation"], "square_3x3", torch.float32)
     y, grads = run(conv, x)
     conv.compile(fullgraph=True, backend="aot_eager")
     compiled_y, compiled_grads = run(conv, x)
@@ -213,13 +239,82 @@ def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
 
 
 @pytest.mark.slow
-@every_implementation
-def test_the_default_compiler_keeps_the_results(name: str, implementation: str) -> None:
+@every_implementation("square_3x3", "groups_2_stride_2")
+def test_the_default_compiler_keeps_the_results(name: str, implementation: str, geometry: str) -> None:
     if implementation in ("loops", "fft"):
         pytest.skip("one graph node per number, and complex numbers, are not what compilers are for")
-    conv, x = make(name, implementation, "groups_2_stride_2", torch.float32)
+    conv, x = make(name, implementation, geometry, torch.float32)
     y, grads = run(conv, x)
     conv.compile(fullgraph=True)
     compiled_y, compiled_grads = run(conv, x)
     torch.testing.assert_close(compiled_y, y, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(compiled_grads, grads, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "implementation"), CASES)
+def test_every_implementation_takes_a_plain_layer(name: str, implementation: str) -> None:
+    assert takes(name, implementation, "square_3x3")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_yaml_skips_what_the_conv_refuses_and_nothing_is_refused_where_it_says_error(name: str) -> None:
+    refused = [geometry for geometry in GEOMETRIES if not takes(name, CLASSES[name].counted_as, geometry)]
+    assert YAMLS[name]["unsupported"] == ("skip" if refused else "error"), refused
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[int, int, tuple[int, int], int, dict[str, Any]]:
+    """A layer as networks have them, more often than not, and its input: C_in, C_out, size, batch, arguments."""
+    kernel = draw(st.sampled_from([3, 3, 3, 1, 5, 2, (1, 3), (3, 2)]))
+    high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+    dilation = draw(st.sampled_from([1, 1, 1, 2]))
+    groups = draw(st.sampled_from([1, 1, 1, 1, 2, 4]))
+    c_in = draw(st.sampled_from([4, 8]) if groups > 1 else st.integers(1, 8))
+    c_out = c_in if draw(st.integers(0, 2)) else groups * draw(st.integers(1, 8 // groups))
+    same = (dilation * (high - 1) // 2, dilation * (wide - 1) // 2)
+    padding = same if draw(st.integers(0, 2)) else draw(st.sampled_from([0, 1, 2, (0, 1)]))
+    smallest = max(dilation * (max(high, wide) - 1) + 1, 3)
+    size = (draw(st.integers(smallest, smallest + 3)), draw(st.integers(smallest, smallest + 3)))
+    arguments = {
+        "kernel_size": kernel,
+        "stride": draw(st.sampled_from([1, 1, 1, 2, 3, (2, 1)])),
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw(st.booleans()),
+        "padding_mode": draw(st.sampled_from([PADDING_MODES[0]] * 3 + list(PADDING_MODES[1:]))),
+    }
+    return c_in, c_out, size, draw(st.integers(1, 3)), arguments
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_200_random_layers_equal_the_plain_formula(name: str) -> None:
+    taken = 0
+
+    @settings(
+        max_examples=200,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+    @given(layers(), st.sampled_from(list(CLASSES[name].implementations)), st.integers(0, 2**16))
+    def check(layer: Any, implementation: str, seed: int) -> None:
+        nonlocal taken
+        c_in, c_out, size, batch, arguments = layer
+        torch.manual_seed(seed)
+        try:
+            conv = CLASSES[name](c_in, c_out, **arguments, implementation=implementation, dtype=torch.float64)
+        except UnsupportedLayerError:
+            assume(False)
+        taken += 1
+        x = torch.randn(batch, c_in, *size, dtype=torch.float64)
+        for dtype, limit in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+            conv, x = conv.to(dtype), x.to(dtype)  # rounded before the reference sees them
+            (y, grads), (wanted, wanted_grads) = run(conv, x), reference(conv, x)
+            assert error(y, wanted) <= limit
+            # All gradients together: in layers this small that of a single number may be what rounding leaves over.
+            assert error(*(torch.cat([of[key].flatten() for key in grads]) for of in (grads, wanted_grads))) <= limit
+
+    check()
+    assert taken >= 200

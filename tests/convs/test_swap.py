@@ -94,9 +94,9 @@ def test_a_shared_conv_is_replaced_once_by_the_same_object() -> None:
         (["first"], ["0"], "2 of 3 convs are standard (library); skipped: 0 (first)"),
         (["last"], ["2.1"], "2 of 3 convs are standard (library); skipped: 2.1 (last)"),
         (["1x1"], ["2.0"], "2 of 3 convs are standard (library); skipped: 2.0 (1x1)"),
-        (["2.*"], ["2.0", "2.1"], "1 of 3 convs are standard (library); skipped: 2.0 (2.*), 2.1 (2.*)"),
+        (["2.*"], ["2.0", "2.1"], "1 of 3 convs are standard (library); skipped: 2.0, 2.1 (2.*)"),
         (["first", "0"], ["0"], "2 of 3 convs are standard (library); skipped: 0 (first)"),
-        (["*"], ["0", "2.0", "2.1"], "0 of 3 convs swapped; skipped: 0 (*), 2.0 (*), 2.1 (*)"),
+        (["*"], ["0", "2.0", "2.1"], "0 of 3 convs swapped; skipped: 0, 2.0, 2.1 (*)"),
     ],
 )
 def test_selectors_skip_what_they_name(skip: list[str], stays: list[str], summary: str) -> None:
@@ -110,7 +110,7 @@ def test_selectors_skip_what_they_name(skip: list[str], stays: list[str], summar
 def test_a_long_list_of_skipped_convs_is_shortened() -> None:
     network = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(9)])
     _, report = swap_convs(network, StandardConv2d, ["[1-8]"])
-    assert report.summary().endswith("6 ([1-8]) and 2 more")
+    assert report.summary().endswith("5, 6 and 2 more ([1-8])")
 
 
 @pytest.mark.parametrize("skip", [["layer9.*"], ["first", "3x3"]])
@@ -121,6 +121,52 @@ def test_a_selector_that_matches_nothing_is_told_the_names(skip: list[str]) -> N
     )
     with pytest.raises(UserError, match=re.escape(message)):
         swap_convs(small(), StandardConv2d, skip)
+
+
+def test_first_last_and_1x1_are_no_mistake_where_a_network_has_none() -> None:
+    _, report = swap_convs(nn.Sequential(nn.Conv2d(1, 1, 3)), StandardConv2d, ["1x1"])
+    assert report.summary() == "1 of 1 convs are standard (library)"
+
+
+class FussyConv2d(StandardConv2d):
+    """A conv that takes neither 1x1 kernels nor a stride."""
+
+    name = "fussy"
+
+    def __init__(self, *conv2d: Any, **geometry: Any) -> None:
+        super().__init__(*conv2d, **geometry)
+        if self.kernel_size == (1, 1):
+            self._refuse("takes no 1x1 kernels")
+        if self.stride != (1, 1):
+            self._refuse("needs stride 1")
+
+
+def fussy_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 3, 2))
+
+
+def test_layers_that_a_conv_refuses_stay_as_they_are_and_the_report_says_why() -> None:
+    network = fussy_network()
+    before = [network[index] for index in (1, 2, 3)]
+    network, report = swap_convs(network, FussyConv2d, unsupported="skip")
+    assert [network[index] for index in (1, 2, 3)] == before
+    assert [(row.name, row.status, row.reason) for row in report.rows] == [
+        ("0", "swapped", ""),
+        ("1", "skipped", "fussy takes no 1x1 kernels"),
+        ("2", "skipped", "fussy needs stride 1"),
+        ("3", "skipped", "fussy needs stride 1"),
+    ]
+    assert report.summary() == (
+        "1 of 4 convs are fussy (library); skipped: 1 (fussy takes no 1x1 kernels), 2, 3 (fussy needs stride 1)"
+    )
+
+
+def test_a_refused_layer_is_an_error_that_names_it_and_the_way_out_unless_skipping_is_asked_for() -> None:
+    message = "layer 1: fussy takes no 1x1 kernels; conv.unsupported=skip leaves such layers as they are"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        swap_convs(fussy_network(), FussyConv2d)
+    with pytest.raises(UserError, match=re.escape("unsupported is 'ignore'; choose error or skip (conv.unsupported)")):
+        swap_convs(fussy_network(), FussyConv2d, unsupported="ignore")
 
 
 def test_skip_given_as_one_word_is_told_to_be_a_list() -> None:
