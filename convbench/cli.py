@@ -8,7 +8,6 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -19,20 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from convbench.config import register_resolvers
+from convbench.config import conf_folder, register_resolvers
 from convbench.errors import UserError
 
 USER_ERROR_CODE = 2
 SWEEP_FAILED_CODE = 3
 INTERRUPTED_CODE = 130
 
-_PATH_KEYS = ("resume", "run", "images", "data.root", "datasets")
-
-
-def conf_folder() -> Path:
-    """The folder of yaml files: inside the package in an installed wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+_PATH_KEYS = ("resume", "run", "images", "image", "output", "data.root", "datasets")
 
 
 def run(config_name: str, job: Callable[[DictConfig], None]) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import secrets
+import textwrap
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +56,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.momentum": _number(0, 1),
     "optimizer.weight_decay": _number(0),
     "schedule.warmup_epochs": _number(0),
+    "model.match": _one_of("params", "macs"),
     "engine.device": _one_of("auto", "cpu", "cuda", "mps"),
     "engine.autocast": _one_of("none", "bf16", "fp16"),
     "engine.channels_last": _one_of(True, False),
@@ -62,8 +64,43 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engine.deterministic": _one_of(True, False),
     "engine.threads": _whole(1),
     "engine.log_every": _whole(1),
+    "engine.watch": _one_of(True, False),
 }
-_OPTIONAL = {"engine.threads"}
+_OPTIONAL = {"engine.threads", "model.match"}
+
+
+def conf_folder() -> Path:
+    """The folder of yaml files: inside the package in an installed wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def options(group: str) -> list[str]:
+    """The options of a group, such as those of `conv`."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def options_page() -> str:
+    """All groups with their options, for a help page: lines of at most 80 columns."""
+    groups = sorted(folder.name for folder in conf_folder().iterdir() if folder.is_dir() and folder.name != "hydra")
+    lines = [
+        textwrap.fill(f"{group}: {', '.join(options(group))}", 80, initial_indent="  ", subsequent_indent="    ")
+        for group in groups
+    ]
+    return "\n".join(lines)
+
+
+def load_option(group: str, option: str, key: str) -> DictConfig:
+    """Read one option of a group as it stands in its yaml.
+
+    Raises:
+        UserError: if there is none; names those there are, and the key that asked for it.
+    """
+    if option not in options(group):
+        raise UserError(f"{key}={option} is no {group}: choose {', '.join(options(group))} ({key})")
+    loaded = OmegaConf.load(conf_folder() / group / f"{option}.yaml")
+    assert isinstance(loaded, DictConfig)
+    return loaded
 
 
 def check(config: DictConfig) -> None:
@@ -131,5 +168,6 @@ def register_resolvers() -> None:
     """Make the functions above known to the configs in `conf/`."""
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("options_page", options_page, replace=True)
     # Two sweeps started in one second must not share a folder; cached, so that all jobs of a sweep do.
     OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)

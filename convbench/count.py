@@ -48,6 +48,11 @@ class Summary:
     macs: int
 
 
+def count_parameters(network: nn.Module) -> int:
+    """Count the trainable numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
 def summarise(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     """Count what a network holds and does for one `(in_channels, image_size, image_size)` image.
 
@@ -63,8 +68,7 @@ def summarise(network: nn.Module, in_channels: int, image_size: int) -> Summary:
     layers: list[Layer] = []
     with FlopCounterMode(display=False) as counter, _recorded(ghost, counter, layers), torch.no_grad():
         ghost(torch.empty(1, in_channels, image_size, image_size, device="meta"))
-    total = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    return Summary(tuple(layers), total, counter.get_total_flops() // 2)
+    return Summary(tuple(layers), count_parameters(network), counter.get_total_flops() // 2)
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def _recorded(network: nn.Module, counter: FlopCounterMode, layers: list[Layer])
                     kind=type(module).__name__,
                     output_shape=tuple(output.shape[1:]),
                     kernel=(kernel, kernel) if isinstance(kernel, int) else kernel,
-                    parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+                    parameters=count_parameters(module),
                     macs=flops // 2,
                 )
             )

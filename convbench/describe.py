@@ -14,7 +14,7 @@ def describe(config: DictConfig) -> None:
     from convbench.report.table import table
 
     composition = compose(config)
-    summary, spec = composition.summary, composition.spec
+    summary, spec = composition.built.summary, composition.spec
 
     def cells(layer: Layer) -> list[str]:
         kernel = "" if layer.kernel is None else "x".join(map(str, layer.kernel))
@@ -25,10 +25,14 @@ def describe(config: DictConfig) -> None:
     # a ReLU or a dropout has nothing to tell
     rows += [cells(layer) for layer in summary.layers if layer.parameters or layer.macs or layer.kernel]
     rows += [["total", "", "", "", f"{summary.parameters:,}", f"{summary.macs:,}"]]
-    print(f"{composition.model} for {spec.channels}x{spec.image_size}x{spec.image_size} images")
-    print(composition.swap.summary())
+    print(f"{composition.built.name} for {spec.channels}x{spec.image_size}x{spec.image_size} images")
+    if composition.built.matched is not None:
+        print(composition.built.matched.summary(summary))
     print("parameters: trainable numbers; MACs: multiply-accumulate operations for one image\n")
     print(table(rows, left=2, has_total=True))
+    print(f"\n{composition.built.swap.summary()}")
+    swap = [[row.name, row.description, row.status, row.reason] for row in composition.built.swap.rows]
+    print(table([["conv", "of the plain network", "", "why"], *swap], left=4))
 
 
 if __name__ == "__main__":

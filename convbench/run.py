@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 
 from omegaconf import DictConfig
 
@@ -11,6 +12,7 @@ from convbench.engine.device import describe_device, peak_memory
 from convbench.engine.evaluation import evaluate
 from convbench.engine.metrics import Score
 from convbench.engine.trainer import Trainer
+from convbench.engine.watch import Watch
 from convbench.logs.console import Console
 from convbench.logs.files import RunFolder
 from convbench.logs.results import Results
@@ -37,9 +39,11 @@ class Run:
         """Compose, say what was composed, train, test, and write down what came out."""
         composition = compose(self.config)
         self.folder.update_results(
-            model=composition.model,
-            params=composition.summary.parameters,
-            macs=composition.summary.macs,
+            model=composition.built.name,
+            params=composition.built.summary.parameters,
+            macs=composition.built.summary.macs,
+            matched=None if composition.built.matched is None else asdict(composition.built.matched),
+            swap=[asdict(row) for row in composition.built.swap.rows],
             device=describe_device(composition.device),
         )
         training = build_training(self.config, composition)
@@ -48,8 +52,15 @@ class Run:
         results = Results(self.folder, self.began, trainer.progress.epoch)
         with Console(training.step.has_temperature) as console, tensorboard:
             console.header(self._header(composition, training))
-            trainer.fit([console, results, tensorboard])
+            reporters = [console, results, tensorboard]
+            if self.config.engine.watch:
+                reporters.append(self._watch(training, tensorboard))
+            trainer.fit(reporters)
             self._test(training)
+
+    def _watch(self, training: Training, board: TensorBoard) -> Watch:
+        step, val = training.step, training.evaluation("val")
+        return Watch(step.network, val, self.config.engine.autocast, board, settled=step.anneal.end)
 
     def _trainer(self, training: Training) -> Trainer:
         trainer = Trainer(
@@ -66,7 +77,7 @@ class Run:
 
     def _header(self, composition: Composition, training: Training) -> dict[str, str]:
         """What was composed, for a person."""
-        config, spec, splits, summary = self.config, composition.spec, training.splits, composition.summary
+        config, spec, splits, summary = self.config, composition.spec, training.splits, composition.built.summary
         test = "no test set" if splits.test is None else f"{len(splits.test):,} test"
         start = self.folder.results["epochs_done"]
         engine = [
@@ -75,12 +86,14 @@ class Run:
             "channels_last" if config.engine.channels_last else "channels first",
             "compiled" if config.engine.compile else "eager",
         ]
+        matched = composition.built.matched
         return {
             "data": f"{self.folder.results['data']}: {len(splits.train):,} train, {len(splits.val):,} val, {test}; "
             f"{spec.channels}x{spec.image_size}x{spec.image_size}, {len(spec.classes)} classes",
-            "model": f"{composition.model}: {summary.parameters:,} parameters, "
+            "model": f"{composition.built.name}: {summary.parameters:,} parameters, "
             f"{_engineering(summary.macs)} MACs an image",
-            "conv": f"{self.folder.results['conv']}: {composition.swap.summary()}",
+            **({} if matched is None else {"budget": matched.summary(summary)}),
+            "conv": f"{self.folder.results['conv']}: {composition.built.swap.summary()}",
             "run": f"{config.epochs} epochs of {len(training.train)} steps of {config.batch_size} images, "
             f"seed {config.seed}" + (f"; going on after epoch {start}" if start else ""),
             "device": ", ".join(engine),

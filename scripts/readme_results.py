@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pages import markdown_table, write_section
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "readme"
 MEASURED = ROOT / "docs" / "results.json"
@@ -74,13 +76,10 @@ def rows() -> list[str]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in json.loads(MEASURED.read_text()).values():
         groups.setdefault((run["title"], run["conv"]), []).append(run)
-    table = [
-        "| data | network | conv | parameters | MACs | n | test % | test % of best val. epoch | test loss |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    cells = []
     for (title, conv), runs in groups.items():
         one = runs[0]
-        cells = [
+        row = [
             title,
             one["model"],
             conv,
@@ -91,13 +90,14 @@ def rows() -> list[str]:
             percent([run["best"]["test"]["accuracy"] for run in runs]),
             f"{statistics.mean(run['test']['loss'] for run in runs):.3f}",
         ]
-        table.append(f"| {' | '.join(cells)} |")
+        cells.append(row)
+    head = ["data", "network", "conv", "parameters", "MACs", "n", "test %", "test % of best val. epoch", "test loss"]
     versions, device = one["versions"], one["device"]
-    table.append(
-        f"\nOn {device}, torch {versions['torch']}. Accuracy after the last epoch: mean ± standard deviation over"
-    )
-    table.append("n seeds.")
-    return table
+    return [
+        *markdown_table(head, cells, left=3),
+        f"\nOn {device}, torch {versions['torch']}. Accuracy after the last epoch: mean ± standard deviation over",
+        "n seeds.",
+    ]
 
 
 def terminal() -> list[str]:
@@ -106,19 +106,11 @@ def terminal() -> list[str]:
     return ["```", f"$ python -m convbench.train {' '.join(EXPERIMENTS[SHOWN][1])}", *lines, "```"]
 
 
-def write(section: str, lines: list[str]) -> None:
-    """Replace what stands between the marks of a section of the README."""
-    begin, end = f"<!-- {section}: scripts/readme_results.py -->", f"<!-- end of {section} -->"
-    before, _, rest = README.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    README.write_text("\n".join([before + begin, "", *lines, "", end]) + after)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="train nothing, only write the README")
     os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
     if not parser.parse_args().write:
         measure()
-    write("results", rows())
-    write("terminal", terminal())
+    write_section(README, "results", "readme_results.py", rows())
+    write_section(README, "terminal", "readme_results.py", terminal())

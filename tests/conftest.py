@@ -69,9 +69,14 @@ def run_here(
     """The same in this process, which has PyTorch loaded already."""
     import logging
 
-    from convbench import describe, evaluate, train
+    from convbench import apply_kernel, describe, evaluate, train
 
-    jobs = {"train": train.train, "describe": describe.describe, "evaluate": evaluate.evaluate}
+    jobs = {
+        "train": train.train,
+        "describe": describe.describe,
+        "evaluate": evaluate.evaluate,
+        "apply_kernel": apply_kernel.apply_kernel,
+    }
 
     def run(module: str, *arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)

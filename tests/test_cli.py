@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from convbench.cli import quote_path
+from convbench.config import options
 
-ENTRY_POINTS = ("train", "describe", "evaluate")
+ENTRY_POINTS = ("train", "describe", "evaluate", "apply_kernel")
 
 
 @pytest.mark.parametrize("module", ENTRY_POINTS)
@@ -22,15 +23,10 @@ def test_help_is_a_page_of_at_most_80_columns_with_examples(run_here, module):
 
 def test_help_of_train_names_every_group_with_its_options_and_five_examples(run_here):
     page = run_here("train", "--help").out
-    for line in (
-        "augment: cutmix, light, mixup, none, standard",
-        "conv: dynamic, from_scratch, standard, weighted_sum",
-        "data: cifar10, cifar100, dog_cat_bird, fashion_mnist, folder, mnist, shapes",
-        "model: resnet, torchvision",
-        "optimizer: adamw, sgd",
-        "schedule: constant, cosine, linear, one_cycle, step",
-    ):
-        assert line in page
+    words = " ".join(page.split())
+    for group in ("augment", "conv", "data", "engine", "experiment", "model", "optimizer", "schedule"):
+        assert options(group)
+        assert f" {group}: {', '.join(options(group))} " in words
     assert page.partition("Examples")[2].count("python -m convbench.train ") == 5
 
 
@@ -111,7 +107,8 @@ def test_hydra_full_error_brings_the_traceback_back(run_module):
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "key"), [("train", ["data=folder"], "data.root"), ("evaluate", [], "run")]
+    ("module", "arguments", "key"),
+    [("train", ["data=folder"], "data.root"), ("evaluate", [], "run"), ("apply_kernel", [], "image")],
 )
 def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, arguments, key):
     done = run_here(module, *arguments)
@@ -123,6 +120,8 @@ def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, a
     [
         ("resume=runs/a_conv=dynamic,seed=1", "resume='runs/a_conv=dynamic,seed=1'"),
         ("run=it's", "run='it\\'s'"),
+        ("image=a dog, 1=2.png", "image='a dog, 1=2.png'"),
+        ("output=a,b", "output='a,b'"),
         ("run='already quoted'", "run='already quoted'"),
         ("resume=null", "resume=null"),
         ("conv=standard,dynamic", "conv=standard,dynamic"),

@@ -12,8 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from convbench.cli import conf_folder
-from convbench.config import check, register_resolvers
+from convbench.config import check, conf_folder, register_resolvers
 from convbench.convs.factory import conv_factory
 from convbench.engine.schedules import Clock
 

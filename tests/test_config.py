@@ -25,6 +25,7 @@ GOOD: dict[str, Any] = {
         "deterministic": False,
         "threads": None,
         "log_every": 50,
+        "watch": True,
     },
     "resume": None,
 }
@@ -73,6 +74,7 @@ def test_what_is_in_range_passes() -> None:
         ("engine.deterministic", 0, "one of true, false"),
         ("engine.threads", 0, "a whole number of at least 1"),
         ("engine.log_every", 0, "a whole number of at least 1"),
+        ("engine.watch", "often", "one of true, false"),
     ],
 )
 def test_what_is_out_of_range_is_refused_with_what_is_allowed(key: str, value: object, wanted: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -74,12 +75,30 @@ def test_tensorboard_events_have_the_same_tags_for_every_run_on_an_axis_of_image
     ((folder, _),) = results()
     events = EventAccumulator(str(folder)).Reload()
     tags = {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr", "temperature", "speed/images_per_second"}
-    assert set(events.Tags()["scalars"]) == tags
+    assert {tag for tag in events.Tags()["scalars"] if not tag.startswith("routing")} == tags
     assert [event.step for event in events.Scalars("loss/val")] == [64, 128]
     temperatures = [event.value for event in events.Scalars("temperature")]
     assert temperatures[0] == 30.0
     assert temperatures[-1] == 1.0
     assert temperatures == sorted(temperatures, reverse=True)
+
+
+@pytest.mark.parametrize("conv", ["standard", "weighted_sum", "dynamic"])
+def test_a_look_inside_shows_pictures_and_routing_and_leaves_the_run_as_it_was(run_here, results, conv):
+    for watch in ("true", "false"):
+        arguments = (*TINY, f"conv={conv}", "model.dropout=0.2", "augment=standard", f"engine.watch={watch}")
+        assert run_here("train", *arguments).code == 0
+    runs = {OmegaConf.load(folder / "config.yaml").engine.watch: folder for folder, _ in results()}
+    assert_same_weights(runs[True], runs[False])
+    tags = {watch: EventAccumulator(str(folder)).Reload().Tags() for watch, folder in runs.items()}
+    assert tags[False]["images"] == []
+    assert not any(tag.startswith("routing") for tag in tags[False]["scalars"])
+    features = {f"features/layer{stage}.0.conv2" for stage in (1, 2, 3)}
+    assert set(tags[True]["images"]) == {"probe", "kernels/first_layer"} | features
+    new = set(tags[True]["scalars"]) - set(tags[False]["scalars"])
+    assert all(tag.startswith("routing") for tag in new)
+    # the first convolution stays a standard one
+    assert len([tag for tag in new if tag.startswith("routing_entropy/")]) == (8 if conv == "dynamic" else 0)
 
 
 def test_the_default_conv_learns_the_default_data(run_here, results):

@@ -4,7 +4,7 @@ Source: "Unboxing the blackbox: convolutions" (S4), which has the loops, the shi
 products, without stride; here each takes every stride, padding, dilation and groups.
 
 All functions take x (N, C_in, H, W), weight (C_out, C_in/groups, K_h, K_w), bias (C_out,) or none, and give
-(N, C_out, H_out, W_out).
+(N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Size, pair
-from convbench.convs.shift_matmul import checked_output_size, shift_matmul
+from convbench.convs.shift_matmul import add_bias, checked_output_size, shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
 
@@ -187,8 +187,3 @@ def apart(x: Tensor, step: Size) -> Tensor:
 def taps(weight: Tensor) -> Iterator[tuple[int, int]]:
     """Go through the positions of a kernel, line by line."""
     return ((i, j) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
-
-
-def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    """Add one number to each channel."""
-    return y if bias is None else y + bias.to(y.dtype)[:, None, None]

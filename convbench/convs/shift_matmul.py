@@ -51,8 +51,8 @@ def shift_matmul(
         UserError: The input has other channels than the weight takes, or is smaller than the kernel.
     """
     (sh, sw), (ph, pw) = pair(stride), pair(padding)
-    images, channels, high, wide = x.shape
     out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    images, channels, high, wide = x.shape
     lines, pixels = -(-(high + 2 * ph) // sh), -(-(wide + 2 * pw) // sw)  # of a phase, rounded up
 
     x, weight = as_autocast(x, weight)
@@ -92,9 +92,11 @@ def checked_output_size(
 
 def as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Cast as autocast casts the arguments of a convolution, which it does not do for sums in place."""
-    if not torch.is_autocast_enabled(x.device.type):
+    device = x.device.type
+    available = torch.amp.is_autocast_available(device)  # not on meta
+    if not available or not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
         return x, weight
-    dtype = torch.get_autocast_dtype(x.device.type)
+    dtype = torch.get_autocast_dtype(device)
     return x.to(dtype), weight.to(dtype)
 
 
@@ -103,6 +105,17 @@ def phase_taps(weight: Tensor, stride: Size, dilation: Size, pixels: int) -> Tap
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
     positions = ((i * dh, j * dw) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
     return [(top % sh * sw + left % sw, top // sh * pixels + left // sw) for top, left in positions]
+
+
+def phases_together(phases: Tensor) -> Tensor:
+    """Put the phases (S_h, S_w, G, N, H, W, C/G) of an image together: (N, C, S_h * H, S_w * W), channels_last."""
+    lines = phases.permute(3, 4, 0, 5, 1, 2, 6)
+    return lines.flatten(5, 6).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """Add one number to each channel of (N, C, H, W)."""
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 class TapSum(torch.autograd.Function):
@@ -177,9 +190,7 @@ def _spread(rows: Tensor, kernels: Tensor, bias: Tensor | None, taps: Taps, phas
 def _products(spread: Tensor, gathered: Tensor, taps: Taps) -> Tensor:
     """Multiply (phases, G, R, C) and (G, R, C') over the rows, as each tap joins them: (taps, G, C, C')."""
     count = _count(gathered.shape[1], taps)
-    return torch.stack(
-        [spread[phase, :, shift : shift + count].mT @ gathered[:, :count] for phase, shift in taps]
-    )
+    return torch.stack([spread[phase, :, shift : shift + count].mT @ gathered[:, :count] for phase, shift in taps])
 
 
 def _filled(bias: Tensor | None, like: Tensor, shape: tuple[int, ...]) -> Tensor:

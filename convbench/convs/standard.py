@@ -1,4 +1,4 @@
-"""The standard convolution: torch's own, with `nn.Conv2d`'s parameters."""
+"""The standard convolution, with `nn.Conv2d`'s parameters: torch's own function, or Winograd's for 3x3 kernels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.winograd import why_not, winograd
 
 
 class StandardConv2d(Conv2dBase):
@@ -22,7 +23,8 @@ class StandardConv2d(Conv2dBase):
     """
 
     name: ClassVar[str] = "standard"
-    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d}
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d, "winograd": winograd}
+    limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {"winograd": why_not}
     counted_as: ClassVar[str] = "library"
 
     def __init__(self, *conv2d: Any, implementation: str = "library", **geometry: Any) -> None:

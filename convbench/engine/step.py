@@ -1,6 +1,7 @@
 """One training step: what happens to a batch, without a word to the host."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ class TrainStep:
     """Forward, backward, update, with learning rate and temperature set for the step.
 
     Args:
-        network: on its device, in training mode.
+        network: on its device, in training mode. What a method `auxiliary_loss` of its modules returns, 0-d, is added
+            to the loss that is minimised; None leaves that module out for good.
         optimizer: over its parameters.
         criterion: `(logits, labels) -> loss`.
         schedule: share of the learning rate for each step.
@@ -59,6 +61,9 @@ class TrainStep:
             buffer for name, buffer in network.named_buffers() if name.rpartition(".")[2] == "temperature"
         ]
 
+        losses: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
+        self._auxiliary_losses = [loss for loss in losses if loss is not None and loss() is not None]
+
     @property
     def has_temperature(self) -> bool:
         """Whether any convolution has a temperature to set."""
@@ -77,10 +82,16 @@ class TrainStep:
         with self.autocast:
             logits = self.network(batch)
             loss = self.criterion(logits, labels)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(self._with_auxiliary(loss)).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.meter.add(loss.detach(), logits.detach(), labels)
+
+    def _with_auxiliary(self, loss: Tensor) -> Tensor:
+        """Add what convolutions want kept small beside; the meter shows the loss without, comparable between convs."""
+        for auxiliary_loss in self._auxiliary_losses:
+            loss = loss + auxiliary_loss()
+        return loss
 
     def _set_clock(self, step: int) -> None:
         self.lr = self.base_lr * self.schedule(step, self.clock)

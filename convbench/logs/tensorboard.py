@@ -3,9 +3,11 @@
 The x-axis is the number of training images seen, which stays comparable when batch sizes differ.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from convbench.logs.reporter import EpochRow, Look, Reporter
@@ -29,14 +31,25 @@ class TensorBoard(Reporter):
     def epoch(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
         """Losses, accuracies and speed of an epoch."""
         self._clock(row.lr, row.temperature, images_seen)
-        for tag, value in {
+        values = {
             "loss/train": row.train_loss,
             "loss/val": row.val_loss,
             "accuracy/train": row.train_accuracy,
             "accuracy/val": row.val_accuracy,
             "speed/images_per_second": row.images_per_second,
-        }.items():
+        }
+        self.scalars(values, images_seen)
+
+    def scalars(self, values: Mapping[str, float], images_seen: int) -> None:
+        """Values by tag."""
+        for tag, value in values.items():
             self._writer.add_scalar(tag, value, images_seen)
+        self._writer.flush()
+
+    def pictures(self, pictures: Mapping[str, Tensor], images_seen: int) -> None:
+        """Pictures by tag, uint8 `(C, H, W)`."""
+        for tag, picture in pictures.items():
+            self._writer.add_image(tag, picture, images_seen)
         self._writer.flush()
 
     def _clock(self, lr: float, temperature: float | None, images_seen: int) -> None:

@@ -111,6 +111,7 @@ class ResNet(nn.Module):
         if not 0 <= dropout < 1:
             raise UserError(f"a dropout of {dropout} is out of range: give at least 0 and below 1 (model.dropout)")
         self.name = f"resnet{depth}"
+        self.widths = widths
         # Below this many pixels a stage would halve a single row.
         self.min_image_size = 2 ** (len(blocks) - 1) * (4 if stem == "7x7" else 1)
         self.in_channels = in_channels

@@ -60,7 +60,7 @@ class Evaluation:
         device, engine = self.composition.device, config.engine
         path = folder.best_checkpoint if which == "best" else folder.last_checkpoint
         state = checkpoint.load(path, device)
-        self.network = self.composition.network.to(device)
+        self.network = self.composition.built.network.to(device)
         self.network.load_state_dict(state["network"] if which == "best" else state["training"]["network"])
         if engine.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)

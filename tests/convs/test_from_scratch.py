@@ -1,13 +1,20 @@
 """The from-scratch functions beside the contract: as functions, at S4's kernels, and at their limits."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convbench.convs.from_scratch import FromScratchConv2d, loops
 from convbench.errors import UserError
 
 FUNCTIONS = FromScratchConv2d.implementations
+PAGE = Path(__file__).parents[2] / "docs" / "from_scratch.md"
 KERNELS = {
     "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
     "emboss": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]],
@@ -29,7 +36,7 @@ def test_loops_refuses_what_would_take_minutes_and_names_the_others() -> None:
     image, weight = torch.zeros(1, 3, 860, 1600), torch.zeros(3, 3, 3, 3)
     with pytest.raises(
         UserError,
-        match=r"loops would take 111,456,000 multiplications .*\(1, 3, 862, 1602\).* only 200,000 are allowed; "
+        match=r"loops would take 111,456,000 multiplications .*\(1, 3, 860, 1600\).* only 200,000 are allowed; "
         r"choose roll, shift_matmul, im2col or fft \(conv.implementation\)",
     ):
         loops(image, weight, padding=1)
@@ -41,3 +48,79 @@ def test_second_derivatives_are_right(function: str) -> None:
     weight = torch.randn(2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda *a: FUNCTIONS[function](*a, (2, 1), 1, 1, 2), (x, weight, bias))
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments", "message"),
+    [
+        ((1, 1, 5, 5), {}, r"an input \(1, 1, 5, 5\) does not go with a weight \(4, 2, 3, 3\) and groups 1"),
+        ((1, 4, 5, 5), {}, r"choose an input \(N, 2, H, W\)"),
+        ((2, 5, 5), {}, r"choose an input \(N, 2, H, W\)"),
+        ((1, 6, 5, 5), {"groups": 3}, "groups that divide the weight's 4 kernels"),
+        ((1, 2, 2, 9), {}, r"an input \(1, 2, 2, 9\) with padding \(0, 0\) is smaller than a kernel \(3, 3\)"),
+        ((1, 2, 4, 4), {"dilation": 3, "padding": (1, 0)}, r"kernel \(3, 3\) with dilation \(3, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_what_torch_refuses_is_refused_and_not_broadcast_or_empty(
+    function: str, shape: tuple[int, ...], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        FUNCTIONS[function](torch.zeros(shape), torch.zeros(4, 2, 3, 3), **arguments)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_empty_batch_gives_an_empty_output_and_gradients_of_zero(function: str) -> None:
+    weight = torch.ones(4, 2, 3, 3, requires_grad=True)
+    y = FUNCTIONS[function](torch.zeros(0, 4, 5, 6), weight, None, 2, 1, 1, 2)
+    assert y.shape == (0, 4, 3, 3)
+    y.sum().backward()
+    assert torch.equal(weight.grad, torch.zeros(4, 2, 3, 3))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_any_geometry_gives_what_torch_gives(function: str, data: st.DataObject) -> None:
+    def two(least: int, most: int) -> tuple[int, int]:
+        return data.draw(st.tuples(st.integers(least, most), st.integers(least, most)))
+
+    groups = data.draw(st.integers(1, 3))
+    (c_in, c_out), kernel, stride, dilation, padding, more = (
+        two(1, 2),
+        two(1, 3),
+        two(1, 4),
+        two(1, 3),
+        two(0, 3),
+        two(0, 4),
+    )
+    axes = zip(kernel, dilation, padding, more, strict=True)
+    size = [max(1, d * (k - 1) + 1 - 2 * p) + extra for k, d, p, extra in axes]
+    torch.manual_seed(data.draw(st.integers(0, 9)))
+    x = torch.randn(2, c_in * groups, *size, dtype=torch.float64)
+    weight, bias = torch.randn(c_out * groups, c_in, *kernel).double(), torch.randn(c_out * groups).double()
+    wanted = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    got = FUNCTIONS[function](x, weight, bias, stride, padding, dilation, groups)
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_the_sketches_of_the_page_compute_what_torch_computes() -> None:
+    sketch: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(block, sketch)
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 7, 6), torch.randn(3, 2, 3, 3)
+    one_channel, tile = (x[0], weight[0, 0]), (x[0, :4, :4], weight[0, 0])
+    got = {name: sketch[name](x, weight) for name in ("roll", "im2col", "fft", "shift_matmul")}
+    got |= {"loops": sketch["loops"](*one_channel), "winograd": sketch["winograd"](*tile)}
+    got |= {"strided": sketch["strided"](x, weight, 2)}
+    got |= {"transposed": sketch["transposed"](x, weight.transpose(0, 1), 2)}
+    wanted = {name: F.conv2d(x, weight) for name in ("roll", "im2col", "fft", "shift_matmul")}
+    wanted |= {"loops": correlate(*one_channel), "winograd": correlate(*tile)}
+    wanted |= {"strided": F.conv2d(x, weight, stride=2)}
+    wanted |= {"transposed": F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)}
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def correlate(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(image[None, None], kernel[None, None])[0, 0]

@@ -1,6 +1,10 @@
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from convbench.logs.reporter import Look
@@ -68,6 +72,21 @@ def test_a_resumed_run_drops_the_events_after_its_checkpoint(tmp_path: Path, ima
     with TensorBoard(tmp_path, images_seen=images_seen) as board:
         board.epoch(epoch_row(2, train_loss=2.0), images_seen=256, is_best=False)
     assert curves(tmp_path)["loss/train"] == [(128, 1.0), (256, 2.0)]
+
+
+def test_values_and_pictures_can_be_added_and_are_dropped_by_a_resumed_run_like_the_others(tmp_path: Path) -> None:
+    picture = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, 16, 16)
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        for images_seen in (0, 128, 256):
+            board.scalars({"routing/entropy": images_seen / 256}, images_seen)
+            board.pictures({"probe": picture}, images_seen)
+    with TensorBoard(tmp_path, images_seen=128) as board:
+        board.scalars({"routing/entropy": 0.25}, 300)
+    assert curves(tmp_path) == {"routing/entropy": [(0, 0.0), (128, 0.5), (300, 0.25)]}
+    pictures = EventAccumulator(str(tmp_path)).Reload().Images("probe")
+    assert [event.step for event in pictures] == [0, 128]
+    shown = np.asarray(Image.open(io.BytesIO(pictures[0].encoded_image_string)))
+    np.testing.assert_array_equal(shown, picture.permute(1, 2, 0).numpy())
 
 
 def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,296 @@
+"""Transposed convolutions from scratch, with the signature and the results of `torch.nn.functional.conv_transpose2d`.
+
+Where a convolution gathers the pixels under its kernel, its transpose spreads each pixel, times the kernel, over the
+output:
+
+    y[n, o, i * stride + a * dilation - padding] += x[n, c, i] * weight[c, o, a]     (the other axis alike)
+
+So it is what the gradient of a convolution does to the gradient of its output. All functions spread over a canvas that
+still has the padding, and cut it away at the end.
+
+All functions take x (N, C_in, H, W), weight (C_in, C_out/groups, K_h, K_w), bias (C_out,) or none, and give
+(N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
+
+"Unboxing the blackbox: convolutions" (S4), which the others follow, leaves these as "a topic for another day".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d, pair
+from convbench.convs.from_scratch import apart, numbers, refuse_long_loops, taps
+from convbench.convs.shift_matmul import TapSpread, add_bias, as_autocast, phase_taps, phases_together
+from convbench.errors import UserError
+
+
+def loops(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Spread one number at a time, in Python: the definition, for tiny inputs only.
+
+    Raises:
+        UserError: It would take more than `from_scratch.LOOPS_LIMIT` multiplications.
+    """
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    refuse_long_loops(x, x[:, 0].numel() * weight.numel())
+    in_channels, group_channels, kh, kw = weight.shape
+    kernels, start = numbers(weight), numbers(weight.new_zeros(group_channels * groups) if bias is None else bias)
+    canvases = [weight.flatten()[:0]]  # an empty batch has an output too, and a gradient
+    for image in numbers(x):
+        canvas = [[[zero] * wide for _ in range(high)] for zero in start]
+        for c in range(in_channels):
+            first = c // (in_channels // groups) * group_channels  # the first output channel of this group
+            for top, line in enumerate(image[c]):
+                for left, pixel in enumerate(line):
+                    for o in range(group_channels):
+                        for i in range(kh):
+                            row = canvas[first + o][top * sh + i * dh]
+                            for j in range(kw):
+                                row[left * sw + j * dw] = row[left * sw + j * dw] + pixel * kernels[c][o][i][j]
+        canvases += [torch.stack(row) for channel in canvas for row in channel]
+    return _without_padding(torch.cat(canvases).reshape(x.shape[0], len(start), high, wide), padding)
+
+
+def roll(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Lay the pixels apart on the canvas and add up copies of it, each rolled to where one kernel tap puts it."""
+    dh, dw = pair(dilation)
+    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    image = apart(x, stride)
+    image = F.pad(image, (0, wide - image.shape[3], 0, high - image.shape[2])).unflatten(1, (groups, -1))
+    kernels = weight.unflatten(0, (groups, -1))
+    y = None
+    for i, j in taps(weight):
+        copy = torch.roll(image, (i * dh, j * dw), (3, 4))  # the canvas has room: only zeros wrap around the edge
+        part = torch.einsum("ngchw,gco->ngohw", copy, kernels[..., i, j])
+        y = part if y is None else y + part
+    assert y is not None  # a kernel has a tap
+    return add_bias(_without_padding(y.flatten(1, 2), padding), bias)
+
+
+def shift_matmul(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Add one matrix product for each kernel tap into a shifted view of the canvas.
+
+    `convs.shift_matmul` backwards: each tap writes into one phase of the canvas by the stride, and at the end the
+    phases are put together. No zero between the pixels is multiplied, or even stored.
+
+    Returns:
+        (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half precision.
+    """
+    sh, sw = pair(stride)
+    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    lines, pixels = -(-high // sh), -(-wide // sw)  # of a phase, rounded up
+    x, weight = as_autocast(x, weight)
+    image = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pixels - x.shape[3], 0, lines - x.shape[2]))
+    rows = image.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)  # (G, rows, C_in/G)
+    kernels = weight.unflatten(0, (groups, -1)).permute(3, 4, 0, 1, 2).flatten(0, 1)  # (taps, G, C_in/G, C_out/G)
+    biases = None if bias is None else bias.to(x.dtype).reshape(groups, 1, -1)
+    y = TapSpread.apply(rows, kernels, biases, phase_taps(weight, stride, dilation, pixels), sh * sw)
+    canvas = phases_together(y.unflatten(2, (x.shape[0], lines, pixels)).unflatten(0, (sh, sw)))
+    return _without_padding(canvas[:, :, :high, :wide], padding)
+
+
+def im2col(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Take one matrix product, whose columns are patches of the canvas, and add them where they overlap (col2im)."""
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    kernels = weight.flatten(1).unflatten(0, (groups, -1))  # (G, C_in/G, C_out/G * taps)
+    columns = kernels.mT @ x.flatten(2).unflatten(1, (groups, -1))
+    patches = columns.flatten(1, 2).unflatten(2, x.shape[2:]).unflatten(1, (-1, weight.shape[2:].numel()))
+    reach = (x.shape[2] - 1) * sh + 1, (x.shape[3] - 1) * sw + 1  # from the first pixel's place to the last one's
+    canvas = columns.new_zeros(x.shape[0], patches.shape[1], high, wide)
+    for (i, j), patch in zip(taps(weight), patches.unbind(2), strict=True):
+        canvas[:, :, i * dh : i * dh + reach[0] : sh, j * dw : j * dw + reach[1] : sw] += patch
+    return add_bias(_without_padding(canvas, padding), bias)
+
+
+def fft(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
+    dtype = x.dtype
+    if dtype in (torch.half, torch.bfloat16):
+        x, weight = x.float(), weight.float()
+    size = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    image = torch.fft.rfft2(apart(x, stride), size).unflatten(1, (groups, -1))
+    # Without the conjugate of `from_scratch.fft` this is a convolution in the mathematical sense, which spreads.
+    kernels = torch.fft.rfft2(apart(weight, dilation), size).unflatten(0, (groups, -1))
+    canvas = torch.fft.irfft2(torch.einsum("ngchw,gcohw->ngohw", image, kernels), size).flatten(1, 2)
+    return add_bias(_without_padding(canvas, padding).to(dtype), bias)
+
+
+class FromScratchConvTranspose2d(Conv2dBase):
+    """A transposed convolution that is computed by one of this module's functions.
+
+    Constructor, parameters, their names, shapes and initial values are those of `nn.ConvTranspose2d`: a `state_dict`
+    moves both ways.
+
+    Raises:
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str] = "from_scratch_transposed"
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {
+        "loops": loops,
+        "roll": roll,
+        "shift_matmul": shift_matmul,
+        "im2col": im2col,
+        "fft": fft,
+    }
+    counted_as: ClassVar[str] = "im2col"
+    padding: tuple[int, int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        implementation: str = "shift_matmul",
+    ) -> None:
+        if padding_mode != "zeros":
+            raise UserError(f"{self.name} got padding_mode {padding_mode!r}; only zeros can be cut away")
+        if isinstance(padding, str):
+            raise UserError(f"{self.name} got padding {padding!r}; choose one whole number or two")
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
+            device, dtype, implementation=implementation,
+        )  # fmt: skip
+        self.output_padding = self._two("output_padding", output_padding, least=0)
+        _check_output_padding(self.output_padding, self.stride, self.dilation)
+        self.weight = self._parameter(self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self.bias = self._bias(self.out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the values that `nn.ConvTranspose2d` would draw."""
+        initialise_like_conv2d(self.weight, self.bias)
+
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Spread (N, C_in, H, W) into (N, C_out, H_out, W_out).
+
+        Args:
+            x: (N, C_in, H, W).
+            output_size: (H_out, W_out), or the whole shape, instead of `output_padding`.
+
+        Raises:
+            UserError: No output padding leads to this output size.
+        """
+        output_padding = self.output_padding if output_size is None else self._output_padding(x, output_size)
+        return self._function(
+            x, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation
+        )
+
+    def extra_repr(self) -> str:
+        """Describe the layer as the convolutions do, and add the output padding."""
+        extra = f", output_padding={self.output_padding}" if self.output_padding != (0, 0) else ""
+        return super().extra_repr() + extra
+
+    def _output_padding(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, int]:
+        wanted = tuple(output_size)[2:] if len(output_size) == x.dim() else tuple(output_size)
+        least = _output_size(x, self.weight, self.stride, self.padding, 0, self.dilation)
+        if len(wanted) != 2 or any(not 0 <= w - n < s for w, n, s in zip(wanted, least, self.stride, strict=True)):
+            most = tuple(n + s - 1 for n, s in zip(least, self.stride, strict=True))
+            raise UserError(
+                f"{self.name} got output_size {tuple(output_size)} for an input {tuple(x.shape)}; choose a (height, "
+                f"width) from {least} to {most}"
+            )
+        return wanted[0] - least[0], wanted[1] - least[1]
+
+
+def _output_size(
+    x: Tensor, weight: Tensor, stride: Size, padding: Size, output_padding: Size, dilation: Size
+) -> tuple[int, int]:
+    axes = zip(
+        x.shape[2:], weight.shape[2:], pair(stride), pair(padding), pair(output_padding), pair(dilation), strict=True
+    )
+    high, wide = ((extent - 1) * s - 2 * p + d * (k - 1) + 1 + extra for extent, k, s, p, extra, d in axes)
+    return high, wide
+
+
+def _canvas_size(
+    x: Tensor, weight: Tensor, stride: Size, padding: Size, output_padding: Size, groups: int, dilation: Size
+) -> tuple[int, int]:
+    """Give the (height, width) of the output with its padding, and refuse what `F.conv_transpose2d` refuses."""
+    _check_output_padding(output_padding, stride, dilation)
+    if x.dim() != 4 or x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
+        raise UserError(
+            f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {groups}; choose an "
+            f"input (N, {weight.shape[0]}, H, W) and groups that divide its channels"
+        )
+    size = _output_size(x, weight, stride, padding, output_padding, dilation)
+    if min(size) < 1:
+        raise UserError(
+            f"padding {pair(padding)} cuts all of the output of an input {tuple(x.shape)} away; choose less padding or "
+            "larger images"
+        )
+    ph, pw = pair(padding)
+    return size[0] + 2 * ph, size[1] + 2 * pw
+
+
+def _check_output_padding(output_padding: Size, stride: Size, dilation: Size) -> None:
+    axes = zip(pair(output_padding), pair(stride), pair(dilation), strict=True)
+    if any(extra >= max(s, d) for extra, s, d in axes):
+        raise UserError(
+            f"output_padding {pair(output_padding)} must be smaller than stride {pair(stride)} or "
+            f"dilation {pair(dilation)}"
+        )
+
+
+def _without_padding(canvas: Tensor, padding: Size) -> Tensor:
+    ph, pw = pair(padding)
+    return canvas[:, :, ph : canvas.shape[2] - ph, pw : canvas.shape[3] - pw]

@@ -1,0 +1,91 @@
+"""The weight-standardised convolution: kernels of mean 0 and variance 1."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.errors import UserError
+
+# Every implementation takes x (N, C_in, H, W), weight (C_out, C_in/G, K_h, K_w), bias (C_out,) or none, epsilon, a
+# factor on the kernels, and gives (N, C_out, H_out, W_out).
+
+
+def formula(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, *geometry: Any) -> Tensor:
+    """Standardise every kernel as the formula says, then convolve."""
+    flat = _exact(weight).flatten(1)
+    variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
+    kernels = (flat - mean) * torch.rsqrt(variance + epsilon) * factor
+    return F.conv2d(x, kernels.view(weight.shape).to(weight.dtype), bias, *geometry)
+
+
+def batch_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, *geometry: Any) -> Tensor:
+    """Standardise all kernels by one batch norm that takes outputs for channels: one fused operation."""
+    flat = _exact(weight).flatten(1)[None]
+    kernels = F.batch_norm(flat, None, None, flat.new_full((flat.shape[1],), factor), None, True, eps=epsilon)
+    return F.conv2d(x, kernels.view(weight.shape).to(weight.dtype), bias, *geometry)
+
+
+def _exact(weight: Tensor) -> Tensor:
+    """Half precision is standardised in float32: differences from a mean lose the digits it has."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+
+class WeightStandardisedConv2d(Conv2dBase):
+    """A standard convolution with the kernels (weight[o] - mean of weight[o]) / sqrt(variance of weight[o] + epsilon).
+
+    Mean and variance are taken over the C_in/groups * K_h * K_w numbers of one output. What a kernel adds to a constant
+    image, and how long it is, is no longer learned, which makes the loss smoother. It costs no weights and, beside a
+    convolution, no time.
+
+    With `scaled`, which is the default, kernels are also divided by the square root of their count of numbers, so that
+    outputs have the variance of the inputs, as in the later networks without norms; the first paper leaves that to the
+    norm behind the convolution (`conv.scaled=false`), and its outputs are so much larger. Behind a batch norm both give
+    the same. A layer with one number for each output, such as a depthwise 1x1, is refused: nothing is left of it.
+
+    Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation and those of
+    `nn.Conv2d`: `weight` (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,).
+
+    Sources: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", 2019,
+    arXiv 1903.10520; Brock, De and Smith, "Characterizing Signal Propagation to Close the Performance Gap in
+    Unnormalized ResNets", ICLR 2021, arXiv 2101.08692 (scaled).
+
+    Raises:
+        UnsupportedLayerError: A kernel has a single number.
+        UserError: An argument is out of range, or does not go together with another one.
+    """
+
+    name: ClassVar[str] = "weight_standardised"
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"formula": formula, "batch_norm": batch_norm}
+    counted_as: ClassVar[str] = "formula"
+
+    def __init__(
+        self,
+        *conv2d: Any,
+        implementation: str = "formula",
+        scaled: bool = True,
+        epsilon: float = 1e-5,
+        **geometry: Any,
+    ) -> None:
+        super().__init__(*conv2d, implementation=implementation, **geometry)
+        if not epsilon > 0:
+            raise UserError(f"weight_standardised got epsilon {epsilon!r}; choose a number above 0 (conv.epsilon)")
+        self.weight = self._parameter(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        numbers = self.weight[0].numel()
+        if numbers == 1:
+            self._refuse("takes no kernels of a single number")
+        self.epsilon = epsilon
+        self.factor = numbers**-0.5 if scaled else 1.0
+        self.bias = self._bias(self.out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the values that `nn.Conv2d` would draw."""
+        initialise_like_conv2d(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
+        return self._function(self._pad(x), self.weight, self.bias, self.epsilon, self.factor, *self._geometry)

@@ -1,0 +1,161 @@
+"""Measure the times of docs/from_scratch.md and write them: `python scripts/from_scratch_walk.py`.
+
+Every implementation runs forward on one image of 860 x 1600 pixels, in rounds, so that what else the machine does falls
+on all alike; the tables show medians. The loops run on a small image, and their time is multiplied up.
+With `--write` nothing is measured: the page is written from docs/from_scratch.json.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convbench.convs.from_scratch import FromScratchConv2d
+from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d
+from convbench.convs.winograd import winograd
+from convbench.engine.device import describe_device
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "docs" / "from_scratch.json"
+PAGE = ROOT / "docs" / "from_scratch.md"
+MARKS = "<!-- times: scripts/from_scratch_walk.py -->", "<!-- end of times -->"
+
+IMAGE, SMALL = (860, 1600), (16, 20)  # height and width; the small one is for the loops
+STRIDE_1: dict[str, Any] = {"padding": 1}
+STRIDE_2: dict[str, Any] = {"padding": 1, "stride": 2}
+KERNELS = {"each colour": (3, (3, 1, 3, 3)), "dense": (1, (3, 3, 3, 3))}  # groups, shape; of a transposed one as well
+# The library's function, ours, the arguments, and by what the output is smaller than IMAGE or the input is.
+OPERATIONS: dict[str, tuple[Callable[..., Tensor], Mapping[str, Callable[..., Tensor]], dict[str, Any], int]] = {
+    "Convolution": (F.conv2d, {**FromScratchConv2d.implementations, "winograd": winograd}, STRIDE_1, 1),
+    "Convolution, stride 2": (F.conv2d, FromScratchConv2d.implementations, STRIDE_2, 1),
+    "Transposed convolution, stride 2": (
+        F.conv_transpose2d,
+        FromScratchConvTranspose2d.implementations,
+        STRIDE_2 | {"output_padding": 1},
+        2,
+    ),
+}
+# "Unboxing the blackbox: convolutions" (S4): each colour apart, on its author's machine
+PUBLISHED = {"conv2d": "0.423 ms (0.4 to 1.2)", "shift_matmul": "0.769 ms", "loops": "1230 s"}
+
+
+def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
+    """What is to be timed, by the name of its row."""
+    library, ours, arguments, shrink = OPERATIONS[operation]
+    groups, shape = KERNELS[kernel]
+    torch.manual_seed(0)
+    x, weight = torch.rand(1, 3, size[0] // shrink, size[1] // shrink), torch.randn(shape)
+    rows: dict[str, Callable[[], Tensor]] = {
+        f"F.{library.__name__}": partial(library, x, weight, groups=groups, **arguments),
+        f"F.{library.__name__}, channels_last": partial(
+            library,
+            x.to(memory_format=torch.channels_last),
+            weight.to(memory_format=torch.channels_last),
+            groups=groups,
+            **arguments,
+        ),
+    }
+    for name, function in ours.items():
+        rows[name] = partial(function, x, weight, groups=groups, **arguments)
+    return rows
+
+
+def seconds(call: Callable[[], Tensor]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def loops_seconds(operation: str, kernel: str, rounds: int) -> float:
+    """Time the loops on a small image and multiply by how many more pixels the large one has."""
+    loops = calls(operation, kernel, SMALL)["loops"]
+    pixels = IMAGE[0] * IMAGE[1] / (SMALL[0] * SMALL[1])
+    return pixels * statistics.median(seconds(loops) for _ in range(rounds))
+
+
+@torch.no_grad()
+def measure(rounds: int) -> None:
+    """Time everything, a round after the other, and keep the medians."""
+    cases = {(operation, kernel): calls(operation, kernel, IMAGE) for operation in OPERATIONS for kernel in KERNELS}
+    for rows in cases.values():
+        del rows["loops"]
+        wanted, *results = [call() for call in rows.values()]  # which warms up, too
+        for got in results:
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    times: dict[tuple[str, str, str], list[float]] = {}
+    for _ in range(rounds):
+        for case, rows in cases.items():
+            for name, call in rows.items():
+                times.setdefault((*case, name), []).append(seconds(call))
+    medians: dict[str, dict[str, dict[str, float]]] = {
+        operation: {kernel: {"loops": loops_seconds(operation, kernel, min(rounds, 3))} for kernel in KERNELS}
+        for operation in OPERATIONS
+    }
+    for (operation, kernel, name), values in times.items():
+        medians[operation][kernel][name] = statistics.median(values)
+    measured = {
+        "device": describe_device(torch.device("cpu")),
+        "torch": torch.__version__,
+        "rounds": rounds,
+        "seconds": medians,
+    }
+    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def shown(value: float, name: str) -> str:
+    """A time for a person; the loops' is no measurement."""
+    return f"about {value:,.0f} s" if name == "loops" else f"{1000 * value:.1f} ms"
+
+
+def table() -> list[str]:
+    """A table for each operation: the library, the definition, and the others, each from the fastest on."""
+    measured = json.loads(MEASURED.read_text())
+    lines = []
+    for operation, kernels in measured["seconds"].items():
+        published = operation == "Convolution"
+        lines += [
+            f"| {operation} | each colour apart | 3 to 3 channels |"
+            + (" published, each colour |" if published else ""),
+            "| --- | ---: | ---: |" + (" ---: |" if published else ""),
+        ]
+        each, dense = kernels["each colour"], kernels["dense"]
+        for name in sorted(each, key=lambda name: (not name.startswith("F."), name != "loops" and each[name])):
+            cells = [f"`{name}`", shown(each[name], name), shown(dense[name], name)]
+            cells += [PUBLISHED.get(name.removeprefix("F."), "")] if published else []
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    height, width = IMAGE
+    return [
+        *lines,
+        f"Forward, one image of {height} x {width} pixels and 3 channels (the result's size, for the transposed one),",
+        f"3x3 kernels, float32; medians of {measured['rounds']} interleaved rounds on {measured['device']}, torch",
+        f"{measured['torch']}. The loops are extrapolated from an image of {SMALL[0]} x {SMALL[1]} by the number of",
+        "multiplications.",
+        'Published: "Unboxing the blackbox: convolutions", on its author\'s machine, with stride 1.',
+    ]
+
+
+def write(lines: list[str]) -> None:
+    """Replace what stands between the marks of the page."""
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    PAGE.write_text("\n".join([before + MARKS[0], "", *lines, "", MARKS[1]]) + after)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="how often each implementation runs")
+    parser.add_argument("--write", action="store_true", help="measure nothing, only write the page")
+    options = parser.parse_args()
+    if not options.write:
+        measure(options.rounds)
+    write(table())

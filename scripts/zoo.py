@@ -1,0 +1,173 @@
+"""Examine and train the whole zoo and write docs/zoo.md: `python scripts/zoo.py [--write]`.
+
+Measures into docs/zoo.json: every conv in a ResNet-20 (parameters, MACs, the verdict of the doctor), every network,
+and a sweep over the convs on the dog_cat_bird images into outputs/zoo/, where finished runs are kept and stopped ones
+resumed. With `--write` nothing is measured, only the page is written.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from pages import markdown_table, write_section
+
+from convbench.config import conf_folder, load_option, options, register_resolvers
+from convbench.errors import UserError
+from convbench.network import BuiltNetwork, build_network, make
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "outputs" / "zoo"
+MEASURED = ROOT / "docs" / "zoo.json"
+PAGE = ROOT / "docs" / "zoo.md"
+
+NETWORK = ("model.depth=20",)
+# Those that take less than a minute an epoch on two cores; from_scratch is the standard convolution again.
+SWEPT = ("standard", "weighted_sum", "blueprint_s", "depthwise_separable", "grouped", "ghost", "partial", "coordconv")
+SWEPT += ("weight_standardised", "large_kernel", "pyramidal", "dynamic")
+PETS = ("experiment=dog_cat_bird", "epochs=5", "seed=0")
+KEPT = ("params", "macs", "seconds_per_epoch", "test", "device", "versions", "epochs", "model", "swap")
+
+
+def built(*overrides: str) -> BuiltNetwork:
+    """The network of a configuration for the images of the data set `shapes`, 3x32x32 in ten classes."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    return build_network(config, make(config.data, "data").spec())
+
+
+def verdict(conv: str) -> str:
+    """What the doctor says of a conv in its last line."""
+    command = [sys.executable, "-m", "convbench.doctor", f"conv={conv}"]
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
+    return done.stdout.strip().splitlines()[-1].partition(": ")[2]
+
+
+def examine() -> dict[str, Any]:
+    """Every conv in the network of the table."""
+    examined = {}
+    for conv in options("conv"):
+        network = built(*NETWORK, f"conv={conv}")
+        examined[conv] = {
+            "network": network.name,
+            "params": network.summary.parameters,
+            "macs": network.summary.macs,
+            "swapped": len(network.swap.swapped),
+            "convs": len(network.swap.rows),
+            "doctor": verdict(conv),
+        }
+    return examined
+
+
+def networks() -> dict[str, Any]:
+    """Every network as its yaml has it, with standard convolutions."""
+    counted = {}
+    for model in options("model"):
+        try:
+            network = built(f"model={model}")
+        except UserError as error:  # timm may not be installed
+            print(f"{model} is left out: {error}")
+            continue
+        summary = network.summary
+        counted[model] = {"network": network.name, "params": summary.parameters, "macs": summary.macs}
+    return counted
+
+
+def sweep() -> dict[str, Any]:
+    """Train every conv on real images; gives their results."""
+    status = {}
+    for path in RUNS.glob("*/results.json"):
+        status[json.loads(path.read_text())["conv"]] = (path.parent, json.loads(path.read_text())["status"])
+    for folder, state in status.values():
+        if state != "finished":
+            subprocess.run([sys.executable, "-m", "convbench.train", f"resume={folder}"], cwd=ROOT, check=True)
+    if missing := [conv for conv in SWEPT if conv not in status]:
+        words = ["-m", *PETS, f"conv={','.join(missing)}", f"hydra.sweep.dir='{RUNS}'"]
+        subprocess.run([sys.executable, "-m", "convbench.train", *words], cwd=ROOT, check=True)
+    results = [json.loads(path.read_text()) for path in RUNS.glob("*/results.json")]
+    return {result["conv"]: {key: result[key] for key in KEPT} for result in sorted(results, key=lambda r: r["conv"])}
+
+
+def catalogue() -> list[str]:
+    """A row for each conv: the comment in its yaml, its implementations, and what becomes of layers it cannot take."""
+    rows = []
+    for conv in options("conv"):
+        yaml = load_option("conv", conv, "conv")
+        first_line = (conf_folder() / "conv" / f"{conv}.yaml").read_text().splitlines()[0]
+        names = get_class(yaml._target_).implementations
+        rows.append([f"`{conv}`", first_line.removeprefix("# "), ", ".join(f"`{name}`" for name in names)])
+    return markdown_table(["conv", "what it does", "implementations"], rows, left=3)
+
+
+def in_resnet(measured: dict[str, Any]) -> list[str]:
+    """A row for each conv in one network."""
+    standard = measured["examined"]["standard"]
+    rows = [
+        [
+            f"`{conv}`",
+            one["doctor"],
+            f"{one['swapped']} of {one['convs']}",
+            f"{one['params']:,}",
+            f"{one['params'] / standard['params']:.2f}",
+            f"{one['macs'] / 1e6:.2f} M",
+            f"{one['macs'] / standard['macs']:.2f}",
+        ]
+        for conv, one in measured["examined"].items()
+    ]
+    head = ["conv", "doctor", "swapped", "parameters", "of standard's", "MACs", "of standard's"]
+    return [*markdown_table(head, rows, left=2), "", f"In {standard['network']}, 10 classes, 3x32x32 images."]
+
+
+def of_networks(measured: dict[str, Any]) -> list[str]:
+    """A row for each network."""
+    rows = [
+        [f"`{model}`", one["network"], f"{one['params']:,}", f"{one['macs'] / 1e6:.2f} M"]
+        for model, one in measured["networks"].items()
+    ]
+    return markdown_table(["model", "as its yaml has it", "parameters", "MACs"], rows, left=2)
+
+
+def on_real_images(measured: dict[str, Any]) -> list[str]:
+    """A row for each conv of the sweep, the best first."""
+    runs = sorted(measured["sweep"].items(), key=lambda item: -item[1]["test"]["accuracy"])
+    rows = []
+    for conv, run in runs:
+        swapped = sum(row["status"] == "swapped" for row in run["swap"])
+        rows.append(
+            [
+                f"`{conv}`",
+                f"{100 * run['test']['accuracy']:.2f}",
+                f"{run['test']['loss']:.3f}",
+                f"{run['params']:,}",
+                f"{run['macs'] / 1e6:.2f} M",
+                f"{swapped} of {len(run['swap'])}",
+                f"{run['seconds_per_epoch']:.1f}",
+            ]
+        )
+    one = runs[0][1]
+    return [
+        *markdown_table(["conv", "test %", "test loss", "parameters", "MACs", "swapped", "s/epoch"], rows),
+        "",
+        f"`python -m convbench.train -m {' '.join(PETS)} conv={','.join(sorted(measured['sweep']))}`, {one['model']},",
+        f"{one['epochs']} epochs, on {one['device']}, torch {one['versions']['torch']}, n = 1.",
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="measure nothing, only write the page")
+    os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
+    register_resolvers()
+    if not parser.parse_args().write:
+        found = {"examined": examine(), "networks": networks(), "sweep": sweep()}
+        MEASURED.write_text(json.dumps(found, indent=1) + "\n")
+    results = json.loads(MEASURED.read_text())
+    write_section(PAGE, "catalogue", "zoo.py", catalogue())
+    write_section(PAGE, "resnet", "zoo.py", in_resnet(results))
+    write_section(PAGE, "networks", "zoo.py", of_networks(results))
+    write_section(PAGE, "real images", "zoo.py", on_real_images(results))

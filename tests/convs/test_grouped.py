@@ -1,0 +1,36 @@
+"""The grouped convolution's cardinality."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from convbench.convs.base import UnsupportedLayerError
+from convbench.convs.grouped import GroupedConv2d
+from convbench.convs.standard import StandardConv2d
+from convbench.errors import UserError
+from tests.convs.macs import macs
+
+
+def test_it_is_the_conv2d_with_so_many_groups_and_as_many_times_cheaper() -> None:
+    theirs = nn.Conv2d(16, 32, 3, padding=1, groups=4)
+    ours = GroupedConv2d(16, 32, 3, padding=1, cardinality=4)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 16, 5, 5)
+    assert torch.equal(ours(x), theirs(x))
+    assert macs(ours) * 4 == macs(StandardConv2d(16, 32, 3, padding=1))
+
+
+def test_a_layer_that_has_groups_already_is_split_further() -> None:
+    conv = GroupedConv2d(16, 32, 3, groups=2, cardinality=4)
+    assert conv.groups == 8
+    assert conv.weight.shape == (32, 2, 3, 3)
+    assert "groups=8" in repr(conv)
+
+
+def test_channels_that_do_not_split_are_refused_and_a_wrong_cardinality_is_told_its_key() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"grouped cannot split its channels into 4 groups \(conv.card"):
+        GroupedConv2d(3, 16, 3)
+    with pytest.raises(UserError, match=re.escape("grouped got cardinality 0; choose a whole number of at least 1")):
+        GroupedConv2d(4, 4, 3, cardinality=0)

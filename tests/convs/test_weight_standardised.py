@@ -1,0 +1,32 @@
+"""Weight standardisation: what its kernels look like."""
+
+import pytest
+import torch
+
+from convbench.convs.base import UnsupportedLayerError
+from convbench.convs.weight_standardised import WeightStandardisedConv2d
+from convbench.errors import UserError
+
+
+@pytest.mark.parametrize(("scaled", "deviation"), [(False, 1.0), (True, (16 * 9) ** -0.5)])
+@pytest.mark.parametrize("implementation", WeightStandardisedConv2d.implementations)
+def test_kernels_have_mean_zero_and_a_known_deviation(implementation: str, scaled: bool, deviation: float) -> None:
+    conv = WeightStandardisedConv2d(16, 4, 3, bias=False, scaled=scaled, implementation=implementation)
+    conv.weight.data = conv.weight.data * 50 + 3
+    impulses = torch.eye(16 * 9).view(-1, 16, 3, 3)
+    kernels = conv(impulses)[:, :, 0, 0].T  # (4, 16 * 9)
+    torch.testing.assert_close(kernels.mean(1), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(kernels.std(1, correction=0), torch.full((4,), deviation), rtol=1e-4, atol=0)
+
+
+def test_a_constant_image_gives_nothing_but_the_bias() -> None:
+    conv = WeightStandardisedConv2d(8, 4, 3)
+    y = conv(torch.full((1, 8, 5, 5), 7.0))
+    torch.testing.assert_close(y, conv.bias.view(1, 4, 1, 1).expand_as(y), atol=1e-4, rtol=0)
+
+
+def test_kernels_of_one_number_are_refused_and_a_wrong_epsilon_is_told_its_key() -> None:
+    with pytest.raises(UnsupportedLayerError, match="weight_standardised takes no kernels of a single number"):
+        WeightStandardisedConv2d(8, 8, 1, groups=8)
+    with pytest.raises(UserError, match=r"weight_standardised got epsilon 0; choose a number above 0 \(conv.epsilon\)"):
+        WeightStandardisedConv2d(8, 8, 3, epsilon=0)

@@ -1,0 +1,180 @@
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from convbench.convs.dynamic import DynamicConv2d
+from convbench.data.augment import Augment, Renderer
+from convbench.data.resident import EvalBatches
+from convbench.data.types import Split
+from convbench.engine.watch import Watch
+from convbench.logs.tensorboard import TensorBoard
+from tests.logs.rows import epoch_row
+
+SIZE, EPOCHS = 8, 11
+
+
+def brightness(count: int) -> torch.Tensor:
+    """Of the images of the split, one after the other."""
+    return torch.arange(7, 7 + count) % 256
+
+
+def batches(count: int = 5, batch_size: int = 2) -> EvalBatches:
+    """A split of `count` images, which are the second half of those there are."""
+    pixels = torch.cat([torch.zeros(count), brightness(count)]).byte()[:, None, None, None].expand(-1, 3, SIZE, SIZE)
+    split = Split(pixels, None, torch.arange(count, 2 * count), [""] * 2 * count)
+    return EvalBatches(split, batch_size, Renderer((0.5,) * 3, (0.2,) * 3, Augment(), True, torch.device("cpu")))
+
+
+def dynamic(temperature: float = 1.0) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = DynamicConv2d(3, 4, 3, temperature=temperature), DynamicConv2d(4, 4, 3, temperature=temperature)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def watched(
+    network: nn.Module, folder: Path, temperatures: Mapping[int, float | None], val: EvalBatches | None = None
+) -> None:
+    """Hear of the epochs whose temperatures are given, of `EPOCHS`."""
+    with TensorBoard(folder, images_seen=0) as board:
+        watch = Watch(network, val or batches(), "none", board, settled=1.0)
+        for epoch, temperature in temperatures.items():
+            watch.start_epoch(epoch, EPOCHS, 0, 10)
+            watch.epoch(epoch_row(epoch, temperature=temperature), 100 * epoch, is_best=False)
+
+
+def seen(folder: Path, kind: str) -> dict[str, list[int]]:
+    """Tag -> steps."""
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+    read = events.Images if kind == "images" else events.Scalars
+    return {tag: [event.step for event in read(tag)] for tag in events.Tags()[kind]}
+
+
+def test_pictures_are_taken_at_the_start_after_powers_of_two_and_at_the_end(tmp_path):
+    watched(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), tmp_path, dict.fromkeys(range(1, EPOCHS + 1)))
+    looks = [0, 100, 200, 400, 800, 1100]
+    assert seen(tmp_path, "images") == {"probe": [0], "kernels/first_layer": looks, "features/0": looks}
+    assert seen(tmp_path, "scalars") == {}
+
+
+def test_a_resumed_run_does_not_take_the_pictures_of_the_start_again(tmp_path):
+    with TensorBoard(tmp_path, images_seen=30) as board:
+        watch = Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, settled=1.0)
+        watch.start_epoch(1, EPOCHS, 3, 10)
+    with TensorBoard(tmp_path, images_seen=300) as board:
+        Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, settled=1.0).start_epoch(4, EPOCHS, 0, 10)
+    assert seen(tmp_path, "images") == {}
+
+
+def test_the_probe_is_the_first_validation_image(tmp_path):
+    watched(nn.Conv2d(3, 4, 3), tmp_path, {1: None})
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (picture,) = events.Images("probe")
+    assert (picture.width, picture.height) == (128, 128)
+    pixels = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    assert np.unique(pixels).tolist() == [7]
+
+
+def test_a_network_without_convolutions_is_shown_without_them(tmp_path):
+    watched(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2)), tmp_path, {1: None})
+    assert seen(tmp_path, "images") == {"probe": [0]}
+
+
+def test_routing_is_drawn_every_epoch_in_charts_of_means_and_of_layers(tmp_path):
+    watched(dynamic(), tmp_path, {1: 30.0, 2: 20.0, 3: 1.0})
+    curves = seen(tmp_path, "scalars")
+    assert set(curves) == {
+        *(f"routing/{name}" for name in ("entropy", "similarity", "top_share")),
+        *(f"routing_{name}/{layer}" for name in ("entropy", "similarity") for layer in (0, 1)),
+        *(f"routing_top_share/{layer}_{kernel}" for layer in (0, 1) for kernel in range(4)),
+    }
+    assert all(steps == [100, 200, 300] for steps in curves.values())
+    events = EventAccumulator(str(tmp_path)).Reload()
+    last = {tag: events.Scalars(tag)[-1].value for tag in curves}
+    for name in ("entropy", "similarity"):
+        layers = [last[f"routing_{name}/{layer}"] for layer in (0, 1)]
+        assert last[f"routing/{name}"] == pytest.approx(sum(layers) / 2)
+    largest = [max(last[f"routing_top_share/{layer}_{kernel}"] for kernel in range(4)) for layer in (0, 1)]
+    assert last["routing/top_share"] == pytest.approx(sum(largest) / 2)
+
+
+@pytest.mark.parametrize("count", [5, 256, 1000])
+def test_routing_is_measured_on_at_most_256_images_from_all_of_the_split(tmp_path, count):
+    asked = []
+
+    class Listener(DynamicConv2d):
+        def shares(self, x):
+            asked.append(x)
+            return super().shares(x)
+
+    watched(nn.Sequential(Listener(3, 2, 3)), tmp_path, {3: None}, batches(count, batch_size=64))
+    asked = asked[1::2]  # the convolution itself asks first
+    assert max(map(len, asked)) <= 64, "no larger batch than the run's"
+    rows = torch.arange(min(count, 256)) * count // min(count, 256)
+    torch.testing.assert_close(torch.cat(asked)[:, 0, 0, 0], (brightness(count)[rows] / 255 - 0.5) / 0.2)
+
+
+# -- warnings ---------------------------------------------------------------------------------------------------------
+
+
+def collapse(network: nn.Sequential, layer: int) -> None:
+    """Let every image take kernel 2 alone."""
+    with torch.no_grad():
+        network[layer].attention.excite.bias[2] = 100.0
+
+
+def equalise(network: nn.Sequential, layer: int) -> None:
+    """Make the kernels copies of one."""
+    with torch.no_grad():
+        network[layer].weight[1:] = network[layer].weight[:1]
+
+
+def test_a_healthy_network_is_not_warned_of(tmp_path, caplog):
+    watched(dynamic(), tmp_path, {1: 30.0, 2: 1.0, 3: None})
+    assert caplog.text == ""
+
+
+def test_a_layer_whose_images_all_take_one_kernel_is_named_once(tmp_path, caplog):
+    network = dynamic()
+    collapse(network, 1)
+    with caplog.at_level(logging.WARNING):
+        watched(network, tmp_path, {1: 1.0, 2: 1.0})
+    assert caplog.messages == ["routing has collapsed in 1: more than 95% of the images take the same kernel"]
+
+
+def test_layers_whose_kernels_are_nearly_equal_are_named_in_one_line_and_a_later_one_when_it_comes(tmp_path, caplog):
+    network = dynamic()
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        watch = Watch(network, batches(), "none", board, settled=1.0)
+        for epoch, layers in enumerate([(), (0, 1), (0, 1)], 1):
+            for layer in layers:
+                equalise(network, layer)
+            watch.epoch(epoch_row(epoch), 100 * epoch, is_best=False)
+    assert caplog.messages == ["routing has collapsed in 0, 1: the kernels are nearly equal"]
+
+
+def test_nobody_is_warned_before_the_temperature_has_come_down(tmp_path, caplog):
+    network = dynamic()
+    equalise(network, 0)
+    watched(network, tmp_path, {1: 30.0, 2: 1.5})
+    assert caplog.messages == []
+    watched(network, tmp_path, {3: 1.0})
+    assert len(caplog.messages) == 1
+
+
+def test_a_favourite_kernel_among_shares_that_are_nearly_alike_is_no_collapse(tmp_path, caplog):
+    network = dynamic()
+    with torch.no_grad():
+        network[0].attention.excite.weight.zero_()
+        network[0].attention.excite.bias.copy_(torch.tensor([0.01, 0, 0, 0]))
+    watched(network, tmp_path, {1: 1.0})
+    assert caplog.messages == []
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("routing_top_share/0_0")[0].value == 1.0

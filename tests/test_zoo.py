@@ -1,0 +1,35 @@
+"""Every conv learns, through the command line."""
+
+from typing import Any
+
+import pytest
+
+from convbench.config import options
+
+CHANCE = 0.1
+COMPILED = ("standard", "weighted_sum", "dynamic", "blueprint_s", "coordconv", "weight_standardised", "partial")
+SLOW = ("deformable", "involution")  # minutes on a CPU
+
+
+def accuracy(outcome: Any, results: Any) -> float:
+    assert outcome.code == 0, outcome.err
+    ((_, result),) = results()
+    assert any(row["status"] == "swapped" for row in result["swap"])
+    return result["test"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "conv", [pytest.param(conv, marks=pytest.mark.slow if conv in SLOW else ()) for conv in options("conv")]
+)
+def test_it_learns_the_shapes_in_two_epochs(run_here: Any, results: Any, conv: str) -> None:
+    outcome = run_here("train", "data=shapes", f"conv={conv}", "epochs=2", "model.depth=8", "batch_size=64")
+    assert accuracy(outcome, results) > 3 * CHANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conv", COMPILED)
+def test_it_learns_the_shapes_compiled(run_module: Any, results: Any, conv: str) -> None:
+    outcome = run_module(
+        "train", "data=shapes", f"conv={conv}", "epochs=2", "model.depth=8", "batch_size=64", "engine.compile=true"
+    )
+    assert accuracy(outcome, results) > 3 * CHANCE
