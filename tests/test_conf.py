@@ -99,12 +99,21 @@ def test_augmentation_flips_where_the_data_may_be_mirrored() -> None:
             assert composed(f"augment={option}", f"data={data}").augment.flip is flip
 
 
+def without_budget(model: DictConfig) -> DictConfig:
+    """The keys of the network itself; those of its budget stand beside them in every model."""
+    assert {"match", "match_to"} <= keys(model)
+    return OmegaConf.masked_copy(model, [str(key) for key in model if key not in ("match", "match_to")])
+
+
 @pytest.mark.parametrize("option", options("model"))
 def test_a_model_yaml_names_every_argument_and_builds(option: str) -> None:
-    model = composed(f"model={option}").model
+    model = without_budget(composed(f"model={option}").model)
     assert_all_arguments_named(model)
+    if option == "timm":
+        pytest.importorskip("timm")
+    given = {"in_channels": 3, "num_classes": 10} | ({"image_size": 32} if "image_size" in model else {})
     with torch.device("meta"):
-        network = instantiate(model, in_channels=3, num_classes=10, _convert_="all").eval()
+        network = instantiate(model, **given, _convert_="all").eval()
     assert network(torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 10)
 
 
@@ -156,7 +165,7 @@ def test_an_optimizer_yaml_is_a_partial_call_that_torch_accepts(option: str) -> 
 
 
 def test_the_dog_cat_bird_experiment_is_the_published_network() -> None:
-    model = composed("experiment=dog_cat_bird").model
+    model = without_budget(composed("experiment=dog_cat_bird").model)
     network = instantiate(model, in_channels=3, num_classes=3, _convert_="all")
     assert sum(parameter.numel() for parameter in network.parameters()) == 174_787
 

@@ -104,8 +104,8 @@ class DeformableConv2d(Conv2dBase):
     convolution. It adds 3 * D * T * (C_in * T + 1) weights for T taps and D = `offset_groups`, the blocks of input
     channels with offsets of their own. As published, the weights of the offsets learn at `offset_rate`, a tenth, of the
     learning rate: their gradients are scaled by it. (An optimizer that divides by the size of gradients, such as AdamW,
-    undoes that.) The paper puts the layer into the last stages of a detector; here `conv.skip` says where it goes. Places are computed in
-    float32, also under autocast: half precision has no digits left for a fraction of a pixel.
+    undoes that.) The paper puts the layer into the last stages of a detector; here `conv.skip` says where it goes.
+    Places are computed in float32, also under autocast: half precision has no digits left for a fraction of a pixel.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,), drawn as `nn.Conv2d` would draw them; `offset_weight`
@@ -156,10 +156,9 @@ class DeformableConv2d(Conv2dBase):
         stride, padding, dilation, _ = self._geometry
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # there is none to disable on meta
             seen = self._pad(x).to(exact).contiguous()  # reading here and there is far slower from channels_last
-            steering = [self._slowed(parameter).to(exact) for parameter in (self.offset_weight, self.offset_bias)]
-            offset, mask = F.conv2d(seen, *steering, stride, padding, dilation).tensor_split(
-                [len(self.offset_bias) // 3 * 2], 1
-            )
+            weight, shift = self._slowed(self.offset_weight).to(exact), self._slowed(self.offset_bias).to(exact)
+            steering = F.conv2d(seen, weight, shift, stride, padding, dilation)
+            offset, mask = steering.tensor_split([len(shift) // 3 * 2], 1)
             bias = None if self.bias is None else self.bias.to(exact)
             y = self._function(seen, offset, mask.sigmoid(), self.weight.to(exact), bias, *self._geometry)
         return y.to(x.dtype)

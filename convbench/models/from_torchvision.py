@@ -1,8 +1,13 @@
 """Any classifier of torchvision, by name."""
 
+from typing import Any, cast
+
 from torch import nn
 
 from convbench.errors import UserError
+
+# Networks with a second classifier beside the last layers, which would give logits in pairs while training.
+_WITH_AUXILIARY = ("googlenet", "inception_v3")
 
 
 def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -11,21 +16,33 @@ def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.
     Args:
         name: as `torchvision.models.list_models()` spells it, such as `resnet18`.
         num_classes: logits.
-        in_channels: must be 3, which is what torchvision's stems take.
+        in_channels: 1 for grey, 3 for RGB. The stems of torchvision take 3; for any other number the first convolution
+            is made anew.
 
     Raises:
-        UserError: for an unknown name, or images that are not RGB.
+        UserError: for an unknown name.
     """
     from torchvision import models  # 1.5 s, only where it is used
 
     known = models.list_models(module=models)
     if name not in known:
         raise UserError(f"torchvision has no classifier {name!r}; choose one of {', '.join(known)} (model.name)")
+    arguments: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if name in _WITH_AUXILIARY:
+        arguments |= {"aux_logits": False, "init_weights": True}
+    network: nn.Module = models.get_model(name, **arguments)
     if in_channels != 3:
-        raise UserError(
-            f"torchvision's {name} has a 3-channel stem, but the images have {in_channels}: "
-            f"choose RGB data (data.channels=3 for a folder) or model=resnet (model)"
-        )
-    network = models.get_model(name, weights=None, num_classes=num_classes)
-    network.name = name
+        _widen_stem(network, in_channels)
+    cast(Any, network).name = name
     return network
+
+
+def _widen_stem(network: nn.Module, in_channels: int) -> None:
+    """Put a convolution for so many channels in the place of the first one, drawn as torchvision draws most of its."""
+    stems = ((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    path, stem = next(stems)
+    parent, _, child = path.rpartition(".")
+    size, stride, padding = (cast(Any, value) for value in (stem.kernel_size, stem.stride, stem.padding))
+    new = nn.Conv2d(in_channels, stem.out_channels, size, stride, padding, bias=stem.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    setattr(network.get_submodule(parent), child, new)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from convbench.errors import UserError
+from convbench.models.arguments import checked_widths
+from convbench.models.residual import ResidualNetwork, projection
 
 _CIFAR_WIDTHS = (16, 32, 64)
 _IMAGENET_WIDTHS = (64, 128, 256, 512)
 _IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-_STEMS = ("3x3", "3x3_bias", "7x7")
 
 
 class BasicBlock(nn.Module):
@@ -30,7 +31,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, width, stride)
+        self.downsample = projection(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -54,7 +55,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        self.downsample = projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -64,16 +65,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
-
-
-class ResNet(nn.Module):
+class ResNet(ResidualNetwork):
     """A residual network for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
 
     Args:
@@ -99,52 +91,28 @@ class ResNet(nn.Module):
         widths: Sequence[int] | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        block, blocks, family_widths = _family(depth)
-        widths = tuple(family_widths if widths is None else widths)
-        if len(widths) != len(blocks) or any(width < 1 for width in widths):
-            raise UserError(
-                f"widths {list(widths)} must be {len(blocks)} positive numbers for depth {depth} (model.widths)"
-            )
-        if stem not in _STEMS:
-            raise UserError(f"resnet has no stem {stem!r}; choose {', '.join(_STEMS)} (model.stem)")
-        if not 0 <= dropout < 1:
-            raise UserError(f"a dropout of {dropout} is out of range: give at least 0 and below 1 (model.dropout)")
-        self.name = f"resnet{depth}"
-        self.widths = widths
-        # Below this many pixels a stage would halve a single row.
-        self.min_image_size = 2 ** (len(blocks) - 1) * (4 if stem == "7x7" else 1)
-        self.in_channels = in_channels
-
-        if stem == "7x7":
-            self.conv1 = nn.Conv2d(in_channels, widths[0], 7, stride=2, padding=3, bias=False)
-            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        else:
-            self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=stem == "3x3_bias")
-            self.maxpool = nn.Identity()
-        self.bn1 = nn.Identity() if stem == "3x3_bias" else nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU(inplace=True)
-        channels = widths[0]
-        self.stages = [f"layer{index}" for index in range(1, len(blocks) + 1)]
-        for index, (name, count, width) in enumerate(zip(self.stages, blocks, widths, strict=True)):
-            layers = []
-            for position in range(count):
-                stride = 2 if index > 0 and position == 0 else 1
-                layers.append(block(channels, width, stride))
-                channels = width * block.expansion
-            self.add_module(name, nn.Sequential(*layers))
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for name in self.stages:
-            x = self.get_submodule(name)(x)
-        return self.fc(self.dropout(x.mean((2, 3))))
+        block, blocks, family_widths = family(depth)
+        widths = checked_widths(f"depth {depth}", widths, family_widths)
+        super().__init__(
+            name=f"resnet{depth}",
+            block=block,
+            blocks=blocks,
+            widths=widths,
+            expansion=block.expansion,
+            stem_width=widths[0],
+            num_classes=num_classes,
+            in_channels=in_channels,
+            stem=stem,
+            dropout=dropout,
+        )
 
 
-def _family(depth: int) -> tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...], tuple[int, ...]]:
+def family(depth: int) -> tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...], tuple[int, ...]]:
+    """Block, blocks and widths of each stage, for a depth of either family.
+
+    Raises:
+        UserError: for a depth of neither.
+    """
     if depth in _IMAGENET_BLOCKS:
         return Bottleneck if depth >= 50 else BasicBlock, _IMAGENET_BLOCKS[depth], _IMAGENET_WIDTHS
     if depth >= 8 and depth % 6 == 2:

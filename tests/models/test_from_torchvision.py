@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torchvision
 
 from convbench.errors import UserError
 from convbench.models.from_torchvision import torchvision_classifier
@@ -34,10 +35,34 @@ def test_an_unknown_name_lists_the_classifiers_there_are(name: str) -> None:
     assert "fcn_resnet50" not in choices  # segments images
 
 
-def test_grey_images_are_refused_with_two_ways_out() -> None:
-    with pytest.raises(UserError) as caught:
-        torchvision_classifier("resnet18", 10, 1)
-    assert str(caught.value) == (
-        "torchvision's resnet18 has a 3-channel stem, but the images have 1: "
-        "choose RGB data (data.channels=3 for a folder) or model=resnet (model)"
-    )
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("alexnet", 224),
+        ("convnext_tiny", 64),
+        ("densenet121", 64),
+        ("efficientnet_v2_s", 64),
+        ("googlenet", 64),
+        ("inception_v3", 96),
+        ("mnasnet0_5", 64),
+        ("mobilenet_v3_small", 64),
+        ("regnet_y_400mf", 64),
+        ("resnext50_32x4d", 64),
+        ("shufflenet_v2_x0_5", 64),
+        ("squeezenet1_1", 64),
+        ("vgg11_bn", 64),
+    ],
+)
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_every_family_takes_grey_and_colour_and_gives_one_tensor_of_logits_while_training(
+    name: str, size: int, in_channels: int
+) -> None:
+    network = torchvision_classifier(name, num_classes=5, in_channels=in_channels).train().to("meta")
+    assert network(torch.empty(2, in_channels, size, size, device="meta")).shape == (2, 5)
+
+
+def test_a_stem_for_grey_images_keeps_its_geometry_and_learns() -> None:
+    network = torchvision_classifier("resnet18", 10, in_channels=1)
+    assert repr(network.conv1) == repr(torchvision.models.resnet18().conv1).replace("Conv2d(3,", "Conv2d(1,")
+    network(torch.randn(2, 1, 32, 32)).sum().backward()
+    assert network.conv1.weight.grad.abs().sum() > 0
