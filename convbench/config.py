@@ -83,11 +83,13 @@ def options(group: str) -> list[str]:
 def options_page() -> str:
     """All groups with their options, for a help page: lines of at most 80 columns."""
     groups = sorted(folder.name for folder in conf_folder().iterdir() if folder.is_dir() and folder.name != "hydra")
-    lines = [
-        textwrap.fill(f"{group}: {', '.join(options(group))}", 80, initial_indent="  ", subsequent_indent="    ")
-        for group in groups
-    ]
-    return "\n".join(lines)
+    return "\n".join(options_line(group) for group in groups)
+
+
+def options_line(group: str) -> str:
+    """A group with its options, wrapped at 80 columns."""
+    line = f"{group}: {', '.join(options(group))}"
+    return textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def load_option(group: str, option: str, key: str) -> DictConfig:
@@ -169,5 +171,6 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("options_page", options_page, replace=True)
+    OmegaConf.register_new_resolver("options_line", options_line, replace=True)
     # Two sweeps started in one second must not share a folder; cached, so that all jobs of a sweep do.
     OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)

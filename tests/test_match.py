@@ -1,5 +1,6 @@
 """A network of the budget of another one: the search, and what a person sees of it."""
 
+import itertools
 import json
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from convbench.match import TOLERANCE, Candidate, match_budget
 
 def quadratic(widths: list[int], depth: int | None = None) -> Candidate:
     """Cost as that of a chain of dense convolutions."""
-    cost = sum(a * b for a, b in zip(widths, widths[1:], strict=False)) * (depth or 1)
+    cost = sum(a * b for a, b in itertools.pairwise(widths)) * (depth or 1)
     return Candidate(cost, frozenset({"conv"}))
 
 
@@ -89,7 +90,7 @@ def test_a_matched_run_says_so_in_its_header_and_results(run_here: Any, results:
     done = run_here("train", *tiny, "model.depth=8", "model.widths=[4,8,8]", "conv=weighted_sum", "model.match=params")
     assert done.code == 0, done.err
     wanted, have = budgets(done.out)
-    ((folder, result),) = results()
+    ((_, result),) = results()
     assert (result["matched"]["params"], result["params"]) == (wanted, have)
     assert abs(result["params"] / result["matched"]["params"] - 1) <= TOLERANCE
     assert result["matched"]["arguments"]["widths"] != [4, 8, 8]

@@ -31,28 +31,32 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
         UserError: The path leads to no `nn.Module` class, its constructor lacks an argument of `nn.Conv2d`, or an
             argument is unknown, missing, or belongs to the replaced layer.
     """
-    conv_class = _resolve(target)
-    parameters, takes_any = constructor_parameters(conv_class)
+    kind = conv_class(target)
+    parameters, takes_any = constructor_parameters(kind)
     own = [name for name in parameters if name not in GEOMETRY]
     if not takes_any:
         if "implementation" not in own:
             arguments.pop("implementation", None)
-        _check_geometry(conv_class, parameters)
-        _check_arguments(conv_class, own, arguments)
+        _check_geometry(kind, parameters)
+        _check_arguments(kind, own, arguments)
     missing = [name for name in own if parameters[name].default is inspect.Parameter.empty and name not in arguments]
     if missing:
-        raise UserError(f"{conv_class.__name__} needs a value for {missing[0]!r} (conv.{missing[0]})")
+        raise UserError(f"{kind.__name__} needs a value for {missing[0]!r} (conv.{missing[0]})")
     given = {key: value for key, value in arguments.items() if key not in OVERRIDES or value is not None}
 
     def build(*geometry: Any, **layer: Any) -> nn.Module:
         # nn.Conv2d's optional arguments may come by position; then they have names all the same.
-        return conv_class(**{**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given})
+        return kind(**{**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given})
 
     return build
 
 
-def _resolve(target: str | type[nn.Module]) -> type[nn.Module]:
-    """Import the class at a dotted path, or take the class given, and check that it is a module's."""
+def conv_class(target: str | type[nn.Module]) -> type[nn.Module]:
+    """Import the class at a dotted path, or take the class given, and check that it is a module's.
+
+    Raises:
+        UserError: The path leads to no `nn.Module` class.
+    """
     found: Any = target
     if isinstance(target, str):
         module_path, _, class_name = target.rpartition(".")
