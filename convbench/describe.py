@@ -7,7 +7,7 @@ from convbench.config import check
 
 
 def describe(config: DictConfig) -> None:
-    """Print a row for each layer, and the totals."""
+    """Print what became of each convolution of the plain network, a row for each layer, and the totals."""
     check(config)
     from convbench.build import compose  # PyTorch: seconds
     from convbench.count import Layer
@@ -18,21 +18,24 @@ def describe(config: DictConfig) -> None:
 
     def cells(layer: Layer) -> list[str]:
         kernel = "" if layer.kernel is None else "x".join(map(str, layer.kernel))
-        shape = "x".join(map(str, layer.output_shape))
-        return [layer.name, layer.kind, shape, kernel, f"{layer.parameters:,}", f"{layer.macs:,}"]
+        output = "x".join(map(str, layer.output_shape))
+        return [layer.name, layer.kind, output, kernel, f"{layer.parameters:,}", f"{layer.macs:,}"]
 
     rows = [["layer", "kind", "output CxHxW", "kernel", "parameters", "MACs"]]
-    # a ReLU or a dropout has nothing to tell
-    rows += [cells(layer) for layer in summary.layers if layer.parameters or layer.macs or layer.kernel]
+    shape: tuple[int, ...] = ()
+    for layer in summary.layers:  # a ReLU or a dropout has nothing to tell
+        if layer.parameters or layer.macs or layer.kernel or layer.output_shape != shape:
+            rows.append(cells(layer))
+        shape = layer.output_shape
     rows += [["total", "", "", "", f"{summary.parameters:,}", f"{summary.macs:,}"]]
     print(f"{composition.built.name} for {spec.channels}x{spec.image_size}x{spec.image_size} images")
     if composition.built.matched is not None:
         print(composition.built.matched.summary(summary))
-    print("parameters: trainable numbers; MACs: multiply-accumulate operations for one image\n")
-    print(table(rows, left=2, has_total=True))
-    print(f"\n{composition.built.swap.summary()}")
+    print(f"{composition.built.swap.summary()}\n")
     swap = [[row.name, row.description, row.status, row.reason] for row in composition.built.swap.rows]
     print(table([["conv", "of the plain network", "", "why"], *swap], left=4))
+    print("\nparameters: trainable numbers; MACs: multiply-accumulate operations for one image\n")
+    print(table(rows, left=2, has_total=True))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pages import markdown_table, write_section
 from torch import Tensor
 
 from convbench.convs.from_scratch import FromScratchConv2d
@@ -26,7 +27,6 @@ from convbench.engine.device import describe_device
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "from_scratch.json"
 PAGE = ROOT / "docs" / "from_scratch.md"
-MARKS = "<!-- times: scripts/from_scratch_walk.py -->", "<!-- end of times -->"
 
 IMAGE, SMALL = (860, 1600), (16, 20)  # height and width; the small one is for the loops
 STRIDE_1: dict[str, Any] = {"padding": 1}
@@ -122,16 +122,13 @@ def table() -> list[str]:
     lines = []
     for operation, kernels in measured["seconds"].items():
         published = operation == "Convolution"
-        lines += [
-            f"| {operation} | each colour apart | 3 to 3 channels |"
-            + (" published, each colour |" if published else ""),
-            "| --- | ---: | ---: |" + (" ---: |" if published else ""),
-        ]
         each, dense = kernels["each colour"], kernels["dense"]
+        rows = []
         for name in sorted(each, key=lambda name: (not name.startswith("F."), name != "loops" and each[name])):
             cells = [f"`{name}`", shown(each[name], name), shown(dense[name], name)]
-            cells += [PUBLISHED.get(name.removeprefix("F."), "")] if published else []
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append([*cells, PUBLISHED.get(name.removeprefix("F."), "")] if published else cells)
+        head = [operation, "each colour apart", "3 to 3 channels"]
+        lines += markdown_table([*head, "published, each colour"] if published else head, rows)
         lines.append("")
     height, width = IMAGE
     return [
@@ -144,13 +141,6 @@ def table() -> list[str]:
     ]
 
 
-def write(lines: list[str]) -> None:
-    """Replace what stands between the marks of the page."""
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text("\n".join([before + MARKS[0], "", *lines, "", MARKS[1]]) + after)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="how often each implementation runs")
@@ -158,4 +148,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if not options.write:
         measure(options.rounds)
-    write(table())
+    write_section(PAGE, "times", Path(__file__).name, table())

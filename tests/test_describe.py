@@ -3,6 +3,7 @@
 import pytest
 
 RESNET18 = ("model=torchvision", "model.name=resnet18", "model.num_classes=1000", "data.image_size=224")
+GREY = ("data=fashion_mnist",)
 DOG_CAT_BIRD = ("experiment=dog_cat_bird", "data=folder")
 
 
@@ -41,6 +42,54 @@ def test_torchvisions_resnet18_has_the_published_parameters(run_here):
 def test_our_resnet18_has_the_same(run_here):
     ours = ("model.depth=18", "model.stem=7x7", "model.num_classes=1000", "data.image_size=224")
     assert total(run_here("describe", *ours).out) == total(run_here("describe", *RESNET18).out)
+
+
+def outputs(text: str, names: list[str]) -> str:
+    """The shapes that the named layers put out, in the order of the names."""
+    rows = {words[0]: words[2] for words in map(str.split, text.splitlines()) if len(words) > 4}
+    return " ".join(rows[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layers", "shapes"),
+    [
+        pytest.param(
+            ["model=lenet", *GREY],
+            [
+                "features.0",
+                "features.2",
+                "features.3",
+                "features.5",
+                *(f"classifier.{index}" for index in (0, 1, 3, 5)),
+            ],
+            "6x28x28 6x14x14 16x10x10 16x5x5 400 120 84 10",
+            id="LeNet",
+        ),
+        pytest.param(
+            ["model=vgg", "model.widths=null", "model.hidden=4096", "model.norm=false", *GREY, "data.image_size=224"],
+            [
+                *(f"features.{pool}" for pool in ("0.2", "1.2", "2.4", "3.4", "4.4")),
+                *(f"classifier.{index}" for index in (0, 1, 4, 7)),
+            ],
+            "64x112x112 128x56x56 256x28x28 512x14x14 512x7x7 25088 4096 4096 10",
+            id="VGG-11",
+        ),
+        pytest.param(
+            ["model.depth=18", "model.stem=7x7", *GREY, "data.image_size=96"],
+            ["maxpool", "layer1.1.conv2", "layer2.1.conv2", "layer3.1.conv2", "layer4.1.conv2", "fc"],
+            "64x24x24 64x24x24 128x12x12 256x6x6 512x3x3 10",
+            id="ResNet-18",
+        ),
+        pytest.param(
+            ["model=mnist_net", "data=mnist"],
+            ["features.0", "features.2", "features.4", "features.5", "features.7", "features.9", "classifier.0"],
+            "3x26x26 3x24x24 3x12x12 6x10x10 6x8x8 6x4x4 96",
+            id="the MNIST network",
+        ),
+    ],
+)
+def test_the_published_shapes_are_printed(run_here, arguments, layers, shapes):
+    assert outputs(run_here("describe", *arguments).out, layers) == shapes
 
 
 def test_the_table_is_aligned_and_adds_up(run_here):

@@ -277,7 +277,6 @@ def test_a_folder_that_holds_a_run_already_is_not_written_over(run_here, tmp_pat
             "images of 16x16 are too small for this network, which needs at least 32x32",
         ),
         (["data=mnist", "model.in_channels=3"], "the images have 1 channel, but the stem takes 3"),
-        (["data=mnist", "model=torchvision"], "torchvision's resnet18 has a 3-channel stem, but the images have 1"),
         (
             ["conv=weighted_sum", "conv.implementation=fft"],
             "weighted_sum has no implementation 'fft'; choose linear, pointwise or folded (conv.implementation)",

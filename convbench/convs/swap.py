@@ -17,7 +17,10 @@ UNSUPPORTED = ("error", "skip")
 
 @dataclass(frozen=True)
 class SwapRow:
-    """One convolution of the network: its qualified name, what it was, `swapped` or `skipped`, and why."""
+    """One convolution of the network: its qualified name, what it was, `swapped` or `skipped`, and why.
+
+    What it was, as in `16 to 32, 3x3, stride 2`: channels, kernel, and what differs from stride 1 and no groups.
+    """
 
     name: str
     description: str
@@ -102,7 +105,7 @@ def swap_convs(
 
     rows, kind = [], ""
     for conv, names in places.items():
-        shown, description = _shown(names[0]), repr(conv)
+        shown, description = _shown(names[0]), _described(conv)
         if conv in skipped:
             rows.append(SwapRow(shown, description, "skipped", skipped[conv]))
             continue
@@ -204,6 +207,17 @@ def _put(network: nn.Module, name: str, new: nn.Module) -> nn.Module:
 
 def _kind(conv: nn.Module) -> str:
     return f"{conv.name} ({conv.implementation})" if isinstance(conv, Conv2dBase) else type(conv).__name__
+
+
+def _described(conv: nn.Conv2d) -> str:
+    parts = [f"{conv.in_channels} to {conv.out_channels}", "x".join(map(str, conv.kernel_size))]
+    for key in ("stride", "dilation"):
+        value = getattr(conv, key)
+        if value != (1, 1):
+            parts.append(f"{key} {value[0] if value[0] == value[1] else 'x'.join(map(str, value))}")
+    if conv.groups != 1:
+        parts.append(f"groups {conv.groups}")
+    return ", ".join(parts)
 
 
 def _shown(name: str) -> str:

@@ -70,9 +70,9 @@ class Subject:
         with seeded(self.seed):
             return self.factory(CHANNELS, CHANNELS, **self.layers[layer], device=device, dtype=dtype)
 
-    def images(self, batch: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Random images `(batch, CHANNELS, 6, 7)`."""
-        with seeded(self.seed + 1):
+    def images(self, batch: int = 2, dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+        """Random images `(batch, CHANNELS, 6, 7)`; others for each `draw`."""
+        with seeded(self.seed + 1 + draw):
             return torch.randn(batch, CHANNELS, 6, 7, dtype=dtype)
 
 

@@ -50,7 +50,7 @@ def test_a_wrong_argument_is_told_what_is_allowed(arguments: dict[str, Any], mes
 def test_switching_to_an_unknown_implementation_changes_nothing() -> None:
     conv = StandardConv2d(2, 2, 3)
     with pytest.raises(
-        UserError, match=r"standard has no implementation 'fast'; choose library \(conv.implementation\)"
+        UserError, match=r"standard has no implementation 'fast'; choose library or winograd \(conv.implementation\)"
     ):
         conv.use("fast")
     assert conv.implementation == "library"

@@ -57,7 +57,7 @@ def test_subclasses_are_replaced_and_geometry_stays() -> None:
     conv = network[2][1]
     assert (conv.stride, conv.padding, conv.groups, conv.bias) == ((2, 2), (1, 1), 2, None)
     assert [row.status for row in report.rows] == ["swapped"] * 3
-    assert report.rows[1].description == "Subclass(4, 4, kernel_size=(1, 1), stride=(1, 1), bias=False)"
+    assert report.rows[1].description == "4 to 4, 1x1"
 
 
 def test_nothing_inside_a_replacement_is_replaced() -> None:
