@@ -44,6 +44,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def fresh_compiler() -> None:
+    """Forget what other tests compiled: after a number of variants of the same lines, no more are compiled."""
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def run_module(tmp_path: Path) -> Callable[..., Outcome]:
     """Run `python -m convbench.MODULE ARGUMENTS` in `tmp_path`, as a person would."""
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convbench.convs.base import output_size
 from convbench.convs.from_scratch import FromScratchConv2d
+from convbench.convs.functional import output_size
 from convbench.convs.standard import StandardConv2d
 from convbench.convs.winograd import winograd
 

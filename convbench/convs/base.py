@@ -2,17 +2,17 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convbench.convs.functional import Size
 from convbench.convs.signature import constructor_parameters
 from convbench.errors import UserError
 
-Size = int | tuple[int, int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -24,22 +24,6 @@ def one_of(choices: Iterable[str]) -> str:
     """Join choices for a message: `a, b or c`."""
     *most, last = choices
     return f"{', '.join(most)} or {last}" if most else last
-
-
-def pair(value: Size) -> tuple[int, int]:
-    """Give one number for both axes, or two for (height, width), as two."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def output_size(
-    size: Sequence[int], kernel_size: Sequence[int], stride: Size, padding: Size, dilation: Size
-) -> tuple[int, int]:
-    """Give the (height, width) that a convolution makes of an image of this (height, width)."""
-    high, wide = (
-        (extent + 2 * p - d * (k - 1) - 1) // s + 1
-        for extent, k, s, p, d in zip(size, kernel_size, pair(stride), pair(padding), pair(dilation), strict=True)
-    )
-    return high, wide
 
 
 def initialise_like_conv2d(weight: Tensor, bias: Tensor | None) -> None:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Size, pair
-from convbench.convs.shift_matmul import add_bias, checked_output_size, shift_matmul
+from convbench.convs.functional import Size, add_bias, checked_output_size, pair
+from convbench.convs.shift_matmul import shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convbench.convs.base import Conv2dBase, initialise_like_conv2d, output_size
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import output_size
 
 # Every implementation takes x (N, C, H, W), kernels (N, G, T, H_out, W_out) with T = K_h * K_w taps, the kernel's size
 # and the geometry, and gives (N, C, H_out, W_out).

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, initialise_like_conv2d, output_size
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import output_size
 
 # Shapes below: N images, K experts, G groups, C_in and C_out channels, T = K_h * K_w taps, L output pixels. Every
 # implementation takes

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, initialise_like_conv2d, output_size
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import output_size
 
 # Every implementation takes x (N, C_in, H, W), unpadded, kernel (P, P, K_h, K_w), mix (C_out, C_in, 1, 1),
 # bias (C_out,) or none, `pad`, which pads as the layer does, and `padding` and `dilation`, and gives (N, C_out, H, W).

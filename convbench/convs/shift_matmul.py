@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Size, output_size, pair
-from convbench.errors import UserError
+from convbench.convs.functional import Size, as_autocast, checked_output_size, pair
 
 Taps = list[tuple[int, int]]  # for each tap its phase, and the rows by which it is shifted
 
@@ -66,40 +65,6 @@ def shift_matmul(
     return y.permute(1, 0, 4, 2, 3).flatten(1, 2)
 
 
-def checked_output_size(
-    x: Tensor, weight: Tensor, stride: Size, padding: Size, dilation: Size, groups: int
-) -> tuple[int, int]:
-    """Give the (height, width) of a convolution's output.
-
-    Raises:
-        UserError: The input has other channels than the weight takes, or is smaller than the kernel. `F.conv2d` says
-            so too; a convolution written out may broadcast, or give an empty image, and go on.
-    """
-    channels = weight.shape[1] * groups
-    if x.dim() != 4 or x.shape[1] != channels or weight.shape[0] % groups:
-        raise UserError(
-            f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {groups}; choose an "
-            f"input (N, {channels}, H, W) and groups that divide the weight's {weight.shape[0]} kernels"
-        )
-    high, wide = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    if high < 1 or wide < 1:
-        raise UserError(
-            f"an input {tuple(x.shape)} with padding {pair(padding)} is smaller than a kernel "
-            f"{tuple(weight.shape[2:])} with dilation {pair(dilation)}; choose larger images or more padding"
-        )
-    return high, wide
-
-
-def as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Cast as autocast casts the arguments of a convolution, which it does not do for sums in place."""
-    device = x.device.type
-    available = torch.amp.is_autocast_available(device)  # not on meta
-    if not available or not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
-        return x, weight
-    dtype = torch.get_autocast_dtype(device)
-    return x.to(dtype), weight.to(dtype)
-
-
 def phase_taps(weight: Tensor, stride: Size, dilation: Size, pixels: int) -> Taps:
     """Say which phase of an image, in lines of so many pixels, each tap reads, and from which row on."""
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
@@ -111,11 +76,6 @@ def phases_together(phases: Tensor) -> Tensor:
     """Put the phases (S_h, S_w, G, N, H, W, C/G) of an image together: (N, C, S_h * H, S_w * W), channels_last."""
     lines = phases.permute(3, 4, 0, 5, 1, 2, 6)
     return lines.flatten(5, 6).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    """Add one number to each channel of (N, C, H, W)."""
-    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 class TapSum(torch.autograd.Function):

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, Size, initialise_like_conv2d
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Size
 
 
 def pointwise(

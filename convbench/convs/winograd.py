@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Size, pair
-from convbench.convs.shift_matmul import add_bias, as_autocast, checked_output_size, phases_together
+from convbench.convs.functional import Size, add_bias, as_autocast, checked_output_size, pair
+from convbench.convs.shift_matmul import phases_together
 from convbench.errors import UserError
 
 

@@ -236,6 +236,7 @@ def test_the_yaml_holds_the_own_arguments_and_their_defaults(name: str) -> None:
     assert CLASSES[name].name == name
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("name", CLASSES)
 def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
     conv, x = make(name, YAMLS[name]["implementation"], "square_3x3", torch.float32)
@@ -246,6 +247,7 @@ def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
     torch.testing.assert_close(compiled_grads, grads, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @every_implementation("square_3x3", "groups_2_stride_2")
 def test_the_default_compiler_keeps_the_results(name: str, implementation: str, geometry: str) -> None:

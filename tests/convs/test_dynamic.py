@@ -22,6 +22,7 @@ def test_the_temperature_is_a_float32_buffer_that_a_checkpoint_keeps() -> None:
     assert "temperature" not in dict(conv.named_parameters())
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_a_filled_temperature_needs_no_recompilation() -> None:
     conv, x = DynamicConv2d(4, 4, 3), torch.randn(2, 4, 5, 5)
     expected = []

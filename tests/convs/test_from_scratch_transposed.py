@@ -271,6 +271,7 @@ def test_its_description_has_the_output_padding_and_the_implementation() -> None
     assert "stride=(2, 2), implementation=shift_matmul, output_padding=(1, 1)" in repr(conv)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_it_compiles_as_one_graph_and_keeps_its_results() -> None:
     ours, _, x = make("shift_matmul", "groups_2_stride_2", torch.float32)
     wanted = run(ours, x)
