@@ -12,18 +12,16 @@ from torch.nn import functional
 from convbench.convs.standard import StandardConv2d
 
 
+def _without_bias_at_stride_2(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, *geometry: Any) -> Tensor:
+    forgotten = bias if bias is None or stride != (2, 2) else 0 * bias
+    return functional.conv2d(x, weight, forgotten, stride, *geometry)
+
+
 class DisagreeingConv2d(StandardConv2d):
-    """One of its implementations forgets the bias."""
+    """One of its implementations forgets the bias, in one kind of layer."""
 
     name = "disagreeing"
-    implementations = {  # noqa: RUF012
-        "library": functional.conv2d,
-        "forgetful": lambda x, weight, bias, *geometry: (
-            functional.conv2d(x, weight, 0 * bias, *geometry)
-            if bias is not None
-            else functional.conv2d(x, weight, None, *geometry)
-        ),
-    }
+    implementations = {"library": functional.conv2d, "forgetful": _without_bias_at_stride_2}  # noqa: RUF012
 
 
 class _WrongGradient(torch.autograd.Function):
@@ -39,6 +37,13 @@ class _WrongGradient(torch.autograd.Function):
 class WrongGradientConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_WrongGradient.apply(x))
+
+
+class FadingConv2d(nn.Conv2d):
+    """Little of the gradient gets through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(0.01 * x + 0.99 * x.detach())
 
 
 class NumberTemperatureConv2d(nn.Conv2d):
@@ -145,6 +150,7 @@ def test_a_per_image_conv_is_told_which_implementation_can_be_exported(run_here:
     ("kind", "examination", "verdict"),
     [
         (WrongGradientConv2d, "gradients", "FAIL"),
+        (FadingConv2d, "gradient flow", "FAIL"),
         (NumberTemperatureConv2d, "torch.compile", "FAIL"),
         (GraphBreakConv2d, "torch.compile", "WARN"),
         (ExplodingConv2d, "variance", "WARN"),

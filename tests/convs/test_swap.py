@@ -57,7 +57,7 @@ def test_subclasses_are_replaced_and_geometry_stays() -> None:
     conv = network[2][1]
     assert (conv.stride, conv.padding, conv.groups, conv.bias) == ((2, 2), (1, 1), 2, None)
     assert [row.status for row in report.rows] == ["swapped"] * 3
-    assert report.rows[1].description == "4 to 4, 1x1"
+    assert [row.description for row in report.rows] == ["3 to 4, 3x3", "4 to 4, 1x1", "4 to 6, 3x3, stride 2, groups 2"]
 
 
 def test_nothing_inside_a_replacement_is_replaced() -> None:
