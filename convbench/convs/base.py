@@ -13,6 +13,7 @@ from convbench.convs.functional import Size
 from convbench.convs.signature import constructor_parameters
 from convbench.errors import UserError
 
+AUTO = "auto"  # in place of an implementation: to be chosen where the conv stands, by convbench.timing.tuning
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -58,6 +59,8 @@ class Conv2dBase(nn.Module):
         implementations: Name -> pure function.
         limits: Name of an implementation -> function that says why it cannot compute this conv, or None if it can;
             an implementation without an entry takes every layer that the conv takes.
+        only_on: Name of an implementation -> the type of device that it is written for, if it computes as another one
+            elsewhere.
         counted_as: The implementation that defines the multiplications of the method, and whose operations
             `FlopCounterMode` counts correctly, also on meta tensors.
 
@@ -69,6 +72,7 @@ class Conv2dBase(nn.Module):
     name: ClassVar[str]
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]]
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
+    only_on: ClassVar[Mapping[str, str]] = {}
     counted_as: ClassVar[str]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -118,22 +122,23 @@ class Conv2dBase(nn.Module):
         return self._implementation
 
     def use(self, implementation: str) -> None:
-        """Switch to another implementation; parameters stay as they are.
+        """Switch to another implementation; parameters stay as they are. `auto` computes as the defining one.
 
         Raises:
             UnsupportedLayerError: The implementation cannot take a layer of this geometry.
             UserError: The conv has no such implementation.
         """
-        if implementation not in self.implementations:
+        if implementation not in (*self.implementations, AUTO):
             raise UserError(
                 f"{self.name} has no implementation {implementation!r}; "
-                f"choose {one_of(self.implementations)} (conv.implementation)"
+                f"choose {one_of([*self.implementations, AUTO])} (conv.implementation)"
             )
-        why_not = self.limits[implementation](self) if implementation in self.limits else None
+        function = self.counted_as if implementation == AUTO else implementation
+        why_not = self.limits[function](self) if function in self.limits else None
         if why_not is not None:
             raise UnsupportedLayerError(why_not)
         self._implementation = implementation
-        self._function = self.implementations[implementation]
+        self._function = self.implementations[function]
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the implementation."""

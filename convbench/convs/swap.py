@@ -1,14 +1,15 @@
 """Replace the convolutions of any network, each under its own random numbers, and report what was done."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from convbench.convs.base import Conv2dBase, UnsupportedLayerError, one_of
+from convbench.convs.base import AUTO, Conv2dBase, UnsupportedLayerError, one_of
 from convbench.errors import UserError
 
 SHOWN = 6  # names listed in a message before "and N more"
@@ -17,15 +18,21 @@ UNSUPPORTED = ("error", "skip")
 
 @dataclass(frozen=True)
 class SwapRow:
-    """One convolution of the network: its qualified name, what it was, `swapped` or `skipped`, and why.
+    """One convolution of the network.
 
-    What it was, as in `16 to 32, 3x3, stride 2`: channels, kernel, and what differs from stride 1 and no groups.
+    Attributes:
+        name: qualified.
+        description: what it was, as in `16 to 32, 3x3, stride 2`: channels, kernel, what differs from a plain layer.
+        status: `swapped` or `skipped`.
+        reason: why.
+        implementation: what the new one computes with; empty where there is no choice.
     """
 
     name: str
     description: str
     status: str
     reason: str
+    implementation: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,15 @@ class SwapReport:
     def skipped(self) -> list[SwapRow]:
         """The rows of convolutions left as they were."""
         return [row for row in self.rows if row.status == "skipped"]
+
+    def with_implementations(self, chosen: Mapping[str, str]) -> "SwapReport":
+        """The same after implementations were chosen: name of a layer -> its implementation."""
+        if not chosen:
+            return self
+        rows = [replace(row, implementation=chosen.get(row.name, row.implementation)) for row in self.rows]
+        counts = Counter(row.implementation for row in rows if row.status == "swapped")
+        found = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return SwapReport(self.kind.replace(f"({AUTO})", f"({AUTO}: {found})"), rows)
 
     def summary(self) -> str:
         """Say it in a line: `14 of 15 convs are weighted_sum (pointwise); skipped: conv1 (first)`."""
@@ -124,7 +140,7 @@ def swap_convs(
             network = _put(network, name, replacement)
         kind = kind or _kind(replacement)
         also = f"shared with {', '.join(map(_shown, names[1:]))}" if names[1:] else ""
-        rows.append(SwapRow(shown, description, "swapped", also))
+        rows.append(SwapRow(shown, description, "swapped", also, getattr(replacement, "implementation", "")))
     return network, SwapReport(kind, rows)
 
 

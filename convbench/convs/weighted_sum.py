@@ -1,5 +1,7 @@
 """The weighted-sum convolution: choose channels first, then convolve each choice with one small kernel."""
 
+import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.functional import Size
+from convbench.convs.functional import Size, add_bias, as_autocast, pair
 
 
 def pointwise(
@@ -73,6 +75,40 @@ def folded(
     return F.conv2d(x, mix * kernel, bias, stride, padding, dilation, groups)
 
 
+def fused(
+    x: Tensor,
+    mix: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """As `pointwise`, but on a GPU in one pass that never writes the sums to memory.
+
+    That is written for what most layers are: 3 x 3 kernels, stride 1, padding 1, no groups, no float64. All others, and
+    those on other devices, are computed as `pointwise`.
+    """
+    is_plain = (pair(stride), pair(padding), pair(dilation), groups) == ((1, 1), (1, 1), (1, 1), 1)
+    x_cast, mix_cast = as_autocast(x, mix)
+    if not (_HAS_TRITON and is_plain and kernel.shape[2:] == (3, 3) and _fits(x_cast, len(mix))):
+        return pointwise(x, mix, kernel, bias, stride, padding, dilation, groups)
+    from convbench.convs.weighted_sum_triton import weighted_sum  # Triton: seconds, and not on every machine
+
+    return add_bias(weighted_sum(x_cast, mix_cast, kernel.to(x_cast.dtype)), bias)
+
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+_LARGEST = 2**31  # numbers of a batch, which the kernels count in 32 bits
+
+
+def _fits(x: Tensor, outputs: int) -> bool:
+    numbers = x.shape[0] * x.shape[2] * x.shape[3] * max(x.shape[1], outputs)
+    is_there = x.is_cuda or (x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
+    return is_there and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and numbers < _LARGEST
+
+
 class WeightedSumConv2d(Conv2dBase):
     """One K x K kernel for each output channel, applied to a weighted sum of the input channels.
 
@@ -98,7 +134,9 @@ class WeightedSumConv2d(Conv2dBase):
         "linear": linear,
         "pointwise": pointwise,
         "folded": folded,
+        "fused": fused,
     }
+    only_on: ClassVar[Mapping[str, str]] = {"fused": "cuda"}
     counted_as: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:

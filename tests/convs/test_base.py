@@ -22,7 +22,8 @@ from tests.convs.catalogue import CLASSES
     [
         (
             {"implementation": "fft"},
-            "weighted_sum has no implementation 'fft'; choose linear, pointwise or folded (conv.implementation)",
+            "weighted_sum has no implementation 'fft'; "
+            "choose linear, pointwise, folded, fused or auto (conv.implementation)",
         ),
         ({"groups": 3}, "in_channels 16 and out_channels 32 must both be divisible by groups 3 (conv.groups)"),
         ({"groups": 0}, "weighted_sum got groups 0; choose a whole number of at least 1 (conv.groups)"),
@@ -50,7 +51,8 @@ def test_a_wrong_argument_is_told_what_is_allowed(arguments: dict[str, Any], mes
 def test_switching_to_an_unknown_implementation_changes_nothing() -> None:
     conv = StandardConv2d(2, 2, 3)
     with pytest.raises(
-        UserError, match=r"standard has no implementation 'fast'; choose library or winograd \(conv.implementation\)"
+        UserError,
+        match=r"standard has no implementation 'fast'; choose library, winograd or auto",
     ):
         conv.use("fast")
     assert conv.implementation == "library"
