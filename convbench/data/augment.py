@@ -35,7 +35,7 @@ class Draws:
         """The same draws on another device."""
         return Draws(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
-    def __getitem__(self, part: slice) -> "Draws":
+    def __getitem__(self, part: slice | Tensor) -> "Draws":
         return Draws(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
@@ -157,6 +157,7 @@ class Renderer:
     ) -> None:
         self.augment = augment
         self.channels_last = channels_last
+        self.device = device
         # (x/255 - mean)/std as one multiplication and one addition
         scale = 1.0 / (255.0 * torch.tensor(std))
         self.scale = scale.view(1, -1, 1, 1).to(device)

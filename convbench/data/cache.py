@@ -10,11 +10,14 @@ import logging
 import os
 import tempfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_HEADER_BYTES = 1024
 
 log = logging.getLogger("convbench")
 
@@ -53,6 +56,55 @@ class TensorCache:
             return None
         return images
 
+    def map(self) -> Tensor | None:
+        """The stored tensor as a mapped file, of which memory holds no more than is looked at; None as for `read`.
+
+        Its checksum is not looked at, which would read all of it.
+        """
+        try:
+            with self.path.open("rb") as file:
+                header = json.loads(file.readline(4096))
+                start = file.tell()
+            if header["key"] != self.key:
+                return None
+            # copy on write: what is written to the tensor, which nobody does, would not reach the file
+            pixels = np.memmap(self.path, np.uint8, "c", start, tuple(header["shape"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("ignoring the unreadable cache %s (%s)", self.path, error)
+            return None
+        return torch.from_numpy(pixels)
+
+    def fill(self, shape: Sequence[int], decode: Callable[[np.ndarray], object]) -> None:
+        """Have a tensor of this shape decoded straight into the file, for one that memory may not hold.
+
+        Raises:
+            OSError: if the folder cannot be written, or the disk is full.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
+            unfinished = Path(file.name)
+        try:
+            with unfinished.open("wb") as file:
+                # The checksum comes last, into the room that is left for it.
+                file.write(self._header(shape, 0))
+                start = file.tell()
+                file.truncate(start + int(np.prod(shape)))
+            pixels = np.memmap(unfinished, np.uint8, "r+", start, tuple(shape))
+            decode(pixels)
+            pixels.flush()
+            checksum = zlib.crc32(pixels.reshape(-1).data)
+            with unfinished.open("r+b") as file:
+                file.write(self._header(shape, checksum))
+            os.replace(unfinished, self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _header(self, shape: Sequence[int], checksum: int) -> bytes:
+        line = json.dumps({"key": self.key, "shape": list(shape), "checksum": checksum})
+        return line.ljust(_HEADER_BYTES - 1).encode() + b"\n"
+
     def write(self, images: Tensor) -> None:
         """Store a tensor, at once or not at all; a folder that cannot be written is a warning.
 
@@ -60,13 +112,12 @@ class TensorCache:
             images: uint8, of any shape.
         """
         pixels = np.ascontiguousarray(images.numpy()).reshape(-1)
-        header = {"key": self.key, "shape": list(images.shape), "checksum": zlib.crc32(pixels.data)}
         unfinished = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
                 unfinished = file.name
-                file.write(json.dumps(header).encode() + b"\n")
+                file.write(self._header(images.shape, zlib.crc32(pixels.data)))
                 file.write(pixels.data)
             os.replace(unfinished, self.path)
         except OSError as error:

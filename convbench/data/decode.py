@@ -19,7 +19,9 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif"
 _GROUP = 64  # files a task: small enough for a smooth bar, large enough to make handing out work cheap
 
 
-def decode_files(root: Path, files: Sequence[str], image_size: int, channels: int) -> Tensor:
+def decode_files(
+    root: Path, files: Sequence[str], image_size: int, channels: int, into: np.ndarray | None = None
+) -> Tensor:
     """Decode image files in threads, each straight into its row of the result.
 
     Args:
@@ -28,6 +30,7 @@ def decode_files(root: Path, files: Sequence[str], image_size: int, channels: in
         image_size: H = W in pixels. The shorter side of an image is resized to it (bilinear, antialiased) and the
             centre cut out, so that nothing is stretched.
         channels: 3 for RGB, 1 for grey.
+        into: where to, uint8 `(N, C, H, W)`; memory of its own if None.
 
     Returns:
         uint8 `(N, C, H, W)`, contiguous.
@@ -35,8 +38,8 @@ def decode_files(root: Path, files: Sequence[str], image_size: int, channels: in
     Raises:
         UserError: if a file cannot be decoded; the message names it.
     """
-    images = torch.empty((len(files), channels, image_size, image_size), dtype=torch.uint8)
-    rows = images.numpy()
+    shape = (len(files), channels, image_size, image_size)
+    rows = torch.empty(shape, dtype=torch.uint8).numpy() if into is None else into
 
     def decode_group(start: int) -> int:
         group = files[start : start + _GROUP]
@@ -55,7 +58,7 @@ def decode_files(root: Path, files: Sequence[str], image_size: int, channels: in
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # one corrupt file, or Ctrl-C, is enough to stop
             raise
-    return images
+    return torch.from_numpy(rows)
 
 
 def _decode(path: Path, image_size: int, channels: int) -> np.ndarray:

@@ -35,6 +35,7 @@ class Folder:
         flip: whether a mirrored image is still a valid one; read by the augmentation.
         cache: folder for decoded images; None for no cache. A second start then takes a fraction of a second; a
             file that was added, removed or changed (size or time) has all of them decoded anew.
+        on_disk: leave the decoded images in the cache's file, mapped into memory: for more of them than memory holds.
         hint: what to tell a user whose `root` does not exist.
 
     Raises:
@@ -53,6 +54,7 @@ class Folder:
         std: Sequence[float] | None,
         flip: bool,
         cache: str | None,
+        on_disk: bool,
         hint: str,
     ) -> None:
         check_size(image_size, channels)
@@ -67,6 +69,7 @@ class Folder:
         self.mean, self.std = mean, std
         self.flip = flip
         self.cache = None if cache is None else Path(cache)
+        self.on_disk = on_disk
         self.hint = hint
 
     def spec(self) -> ImageSpec:
@@ -97,7 +100,7 @@ class Folder:
 
         splits = self._cut(whole, layout)
         mean, std = given_or_computed(self.mean, self.std, splits["train"].images, splits["train"].indices)
-        return Splits(splits["train"], splits["val"], splits.get("test"), mean, std)
+        return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
     def _cut(self, whole: dict[str, Split], layout: Layout) -> dict[str, Split]:
         """Cut from the training images whichever split has no folder; the parts share one tensor."""
@@ -120,15 +123,31 @@ class Folder:
     def _decode(self, files: Sequence[ImageFile]) -> Tensor:
         names = [file.name for file in files]
         if self.cache is None:
+            if self.on_disk:
+                raise UserError("data.on_disk=true needs a folder for the file of decoded images (data.cache)")
             return decode_files(self.root, names, self.image_size, self.channels)
         # Everything that decides the pixels: the files as they are now, what is made of them, and by what.
         made_from = [PIL.__version__, self.image_size, self.channels, [(f.name, f.size, f.time) for f in files]]
         slot = json.dumps([os.path.realpath(self.root), self.image_size, self.channels])
         cache = TensorCache(self.cache, slot, json.dumps(made_from))
+        if self.on_disk:
+            return self._mapped(cache, names)
         images = cache.read()
         if images is None:
             images = decode_files(self.root, names, self.image_size, self.channels)
             cache.write(images)
+        return images
+
+    def _mapped(self, cache: TensorCache, names: Sequence[str]) -> Tensor:
+        images = cache.map()
+        if images is None:
+            shape = (len(names), self.channels, self.image_size, self.image_size)
+            try:
+                cache.fill(shape, lambda rows: decode_files(self.root, names, self.image_size, self.channels, rows))
+            except OSError as error:
+                raise UserError(f"cannot write the decoded images to {self.cache}: {error} (data.cache)") from error
+            images = cache.map()
+        assert images is not None  # it has just been written
         return images
 
 

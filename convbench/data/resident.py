@@ -1,12 +1,13 @@
 """Data sets that live on the device as uint8 and are handed out batch by batch."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from convbench.data.augment import Renderer, mix_seed
+from convbench.data.streamed import fetched
 from convbench.data.types import Split, Splits
 from convbench.errors import UserError
 from convbench.seeding import stream
@@ -30,6 +31,74 @@ def to_device(splits: Splits, device: torch.device) -> Splits:
     return replace(splits, train=move_split(splits.train), val=move_split(splits.val), test=test)
 
 
+def fits(splits: Splits, device: torch.device) -> bool:
+    """Whether all images together take no more than half of what is free on a GPU; elsewhere they are there already."""
+    if device.type != "cuda":
+        return True
+    tensors = {id(split.images): split.images for split in (splits.train, splits.val, splits.test) if split is not None}
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * sum(images.numel() for images in tensors.values()) <= free
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How the images of an epoch are dealt out to the processes that train together, each of which holds its own.
+
+    Process h of n holds images h, h + n, h + 2n ... and shuffles them by itself; a batch of all is one part from each.
+
+    Attributes:
+        images: of all processes together.
+        hands: processes.
+        hand: the one whose images and parts of batches these are; None for one process that holds all, and sees the
+            very batches that so many processes would.
+    """
+
+    images: int
+    hands: int = 1
+    hand: int | None = None
+
+    def steps(self, batch_size: int) -> int:
+        """Whole batches that an epoch has."""
+        return self.images // self.hands // (batch_size // self.hands)
+
+    def order(self, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """The images of an epoch, batch by batch.
+
+        Returns:
+            For each, its position among those that are held, and its place among those of all processes.
+        """
+        steps, part = self.steps(batch_size), batch_size // self.hands
+        places = torch.arange(steps * batch_size).view(steps, self.hands, part)
+        hands = range(self.hands) if self.hand is None else [self.hand]
+        shuffled = [self._shuffled(hand, seed, epoch)[: steps * part].view(steps, 1, part) for hand in hands]
+        if self.hand is not None:
+            return shuffled[0].flatten(), places[:, self.hand].flatten()
+        held = [self.hands * order + hand for hand, order in enumerate(shuffled)]
+        return torch.cat(held, 1).flatten(), places.flatten()
+
+    def _shuffled(self, hand: int, seed: int, epoch: int) -> Tensor:
+        count = len(range(hand, self.images, self.hands))
+        parts = (hand,) if self.hands > 1 else ()
+        return torch.randperm(count, generator=stream(seed, "order", epoch, *parts))
+
+
+def held_by(splits: Splits, hand: int, hands: int) -> Splits:
+    """The splits of one process: images h, h + n, h + 2n ... of each, and no others in memory."""
+
+    def part(split: Split) -> Split:
+        rows = split.indices[hand::hands]
+        if splits.on_disk:
+            return replace(split, indices=rows)
+        labels = None if split.labels is None else split.labels[rows]
+        names = [split.names[row] for row in rows.tolist()]
+        return Split(split.images[rows], labels, torch.arange(len(rows)), names)
+
+    if hands == 1:
+        return splits
+    test = None if splits.test is None else part(splits.test)
+    return replace(splits, train=part(splits.train), val=part(splits.val), test=test)
+
+
 class TrainBatches:
     """Shuffled, augmented training batches of one fixed size.
 
@@ -37,19 +106,40 @@ class TrainBatches:
     on what was drawn before. So every conv type sees the same batches, and a resumed run goes on in mid-epoch.
 
     Args:
-        split: the labelled training images, on the device.
-        batch_size: samples a batch; the incomplete last batch is left out, so that every step has one shape.
+        split: the labelled training images, on the device; those that this process holds.
+        batch_size: samples a batch, of all processes; the incomplete last batch is left out, so that every step has one
+            shape.
         renderer: augments and normalises.
         num_classes: for the mixed labels of MixUp and CutMix.
         seed: of the run.
+        deal: what of each batch is for this process; None for a process by itself.
+        is_streamed: the images are not on the device, but fetched ahead.
 
     Raises:
-        UserError: if there are fewer images than `batch_size`.
+        UserError: if there are fewer images than `batch_size`, or it cannot be dealt out evenly.
     """
 
-    def __init__(self, split: Split, batch_size: int, renderer: Renderer, num_classes: int, seed: int) -> None:
-        if len(split) < batch_size:
-            raise UserError(f"a batch of {batch_size} is larger than the {len(split)} training images (batch_size)")
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        renderer: Renderer,
+        num_classes: int,
+        seed: int,
+        deal: Deal | None = None,
+        is_streamed: bool = False,
+    ) -> None:
+        self.is_streamed = is_streamed
+        self.deal = Deal(len(split)) if deal is None else deal
+        if batch_size % self.deal.hands:
+            raise UserError(
+                f"a batch of {batch_size} cannot be dealt out to {self.deal.hands} processes; give a multiple of "
+                f"{self.deal.hands} (batch_size)"
+            )
+        if not self.deal.steps(batch_size):
+            raise UserError(
+                f"a batch of {batch_size} is larger than the {self.deal.images} training images (batch_size)"
+            )
         assert split.labels is not None
         self.split = split
         self.labels = split.labels
@@ -60,19 +150,21 @@ class TrainBatches:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return len(self.split) // self.batch_size
+        return self.deal.steps(self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches `first`, `first + 1`, ... of an epoch: float32 `(N, C, H, W)` and labels `(N,)` or `(N, classes)`."""
-        split, images = self.split, self.split.images
-        count = len(self) * self.batch_size
-        order = torch.randperm(len(split), generator=stream(self.seed, "order", epoch))[:count]
-        rows = split.indices[order.to(images.device)]
-        draws = self.renderer.augment.draw(count, images.shape[-1], self.seed, epoch).to(images.device)
-        for index in range(first, len(self)):
-            part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-            batch = self.renderer.augmented(images, rows[part], draws[part])
-            labels = self.labels[rows[part]]
+        images, device = self.split.images, self.renderer.device
+        order, places = self.deal.order(self.batch_size, self.seed, epoch)
+        rows = self.split.indices[order.to(self.split.indices.device)]
+        draws = self.renderer.augment.draw(len(self) * self.batch_size, images.shape[-1], self.seed, epoch)
+        draws = draws[places].to(device)
+        size = len(order) // len(self)
+        parts = [slice(index * size, (index + 1) * size) for index in range(first, len(self))]
+        sources = _sources(images, [rows[part] for part in parts], self.is_streamed, device)
+        for index, part, (source, chosen) in zip(range(first, len(self)), parts, sources, strict=True):
+            batch = self.renderer.augmented(source, chosen, draws[part])
+            labels = self.labels[rows[part]].to(device)
             yield (batch, labels) if self._mix is None else self._mixed(batch, labels, epoch, index)
 
     def _mixed(self, batch: Tensor, labels: Tensor, epoch: int, index: int) -> tuple[Tensor, Tensor]:
@@ -82,6 +174,17 @@ class TrainBatches:
             return self._mix(batch, labels)
 
 
+def _sources(
+    images: Tensor, batches: Sequence[Tensor], is_streamed: bool, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each batch a tensor on the device that holds its images, and their rows in it."""
+    if not is_streamed:
+        yield from ((images, rows) for rows in batches)
+        return
+    for batch in fetched(images, batches, device):
+        yield batch, torch.arange(len(batch), device=device)
+
+
 class EvalBatches:
     """Images of a split in their order, normalised only, in batches of one fixed size.
 
@@ -89,9 +192,11 @@ class EvalBatches:
         split: on the device; labels may be missing.
         batch_size: samples a batch.
         renderer: normalises.
+        is_streamed: the images are not on the device, but fetched ahead.
     """
 
-    def __init__(self, split: Split, batch_size: int, renderer: Renderer) -> None:
+    def __init__(self, split: Split, batch_size: int, renderer: Renderer, is_streamed: bool = False) -> None:
+        self.is_streamed = is_streamed
         self.split = split
         self.batch_size = batch_size
         self.renderer = renderer
@@ -105,8 +210,8 @@ class EvalBatches:
         The last batch is filled up with copies of its last image, so that a compiled network sees one shape; only the
         first n results count.
         """
-        rows = self.split.indices
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            filled = torch.cat([part, part[-1:].expand(self.batch_size - len(part))])
-            yield self.renderer.plain(self.split.images, filled), part, len(part)
+        parts = self.split.indices.split(self.batch_size)
+        filled = [torch.cat([part, part[-1:].expand(self.batch_size - len(part))]) for part in parts]
+        sources = _sources(self.split.images, filled, self.is_streamed, self.renderer.device)
+        for part, (source, rows) in zip(parts, sources, strict=True):
+            yield self.renderer.plain(source, rows), part, len(part)

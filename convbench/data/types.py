@@ -53,6 +53,7 @@ class Splits:
         train, val: labelled splits.
         test: the test split, read once, at the end of a run; None where the dataset has none.
         mean, std: per channel, of the training images in the 0..1 scale, for normalisation.
+        on_disk: the images are a file mapped into memory, larger perhaps than memory is.
     """
 
     train: Split
@@ -60,6 +61,7 @@ class Splits:
     test: Split | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    on_disk: bool = False
 
 
 class Source(Protocol):

@@ -19,6 +19,7 @@ ARGUMENTS: dict[str, Any] = {
     "std": None,
     "flip": True,
     "cache": None,
+    "on_disk": False,
     "hint": "it has to hold train/CLASS/",
 }
 
