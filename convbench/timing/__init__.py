@@ -1,0 +1,1 @@
+"""Measure what is fast: a clock, a ceiling to compare with, the choice of implementations, the suites of `bench`."""

@@ -1,0 +1,235 @@
+"""`suite=loop` from its configuration to its table and files."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from convbench.build import build_training, compose
+from convbench.config import check
+from convbench.data.types import Splits
+from convbench.engine.device import choose_device, describe_device, set_up, synchronize
+from convbench.engine.trainer import Trainer
+from convbench.errors import UserError
+from convbench.logs.console import Console
+from convbench.logs.files import RunFolder
+from convbench.logs.tensorboard import TensorBoard
+from convbench.network import build_network, make
+from convbench.report.table import table
+from convbench.timing.clock import Times
+from convbench.timing.files import bar_chart, write_csv, write_json
+from convbench.timing.ladder import LR, Loop, techniques
+from convbench.timing.memory import peak_bytes
+
+_EPOCHS = 1000  # of the run that is measured a part of
+_WARM_STEPS = 4  # at the start of each turn: what a DataLoader has fetched meanwhile is used up, and caches are warm
+_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"
+
+
+class Trained(Protocol):
+    """Anything that trains so many steps when told to."""
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        ...
+
+
+class BareLoop:
+    """Nothing but a compiled step on one batch that never changes: no augmentation, no metrics, no schedule."""
+
+    def __init__(self, network: nn.Module, batch: Tensor, labels: Tensor) -> None:
+        self.network = network.to(batch.device).to(memory_format=torch.channels_last).train()
+        self.network.compile()
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+        )
+        self.batch, self.labels = batch.contiguous(memory_format=torch.channels_last), labels
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        for _ in range(count):
+            self.optimizer.zero_grad()
+            functional.cross_entropy(self.network(self.batch), self.labels).backward()
+            self.optimizer.step()
+
+
+class OurLoop:
+    """The loop of `convbench.train` itself, with its terminal, TensorBoard, schedule, metrics and augmentation."""
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        training = build_training(config, compose(config))
+        self.trainer = Trainer(
+            step=training.step,
+            train=training.train,
+            val=training.evaluation("val"),
+            precision=config.engine.autocast,
+            folder=RunFolder(folder),
+            log_every=config.engine.log_every,
+        )
+        self.trainer.reporters = [Console(training.step.has_temperature), TensorBoard(folder, 0)]
+        self.batches = self._forever()
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        for _ in range(count):
+            self.trainer.train_step(*next(self.batches))
+
+    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
+        trainer = self.trainer
+        while True:
+            trainer.begin_epoch()
+            yield from trainer.train.epoch(trainer.progress.epoch)
+            trainer.progress.epoch, trainer.progress.index = trainer.progress.epoch + 1, 0
+
+
+def run_loop(config: DictConfig, folder: Path) -> None:
+    """Measure the ladder, print it, write it to `folder`.
+
+    Raises:
+        UserError: for a setting that does not exist, or data that is missing.
+    """
+    check(config)
+    device = choose_device(config.engine.device)
+    set_up(device, config.engine.threads, deterministic=False)
+    source = make(config.data, "data")
+    spec, splits = source.spec(), source.load()
+
+    def build(has_bias: bool) -> nn.Module:
+        chosen = OmegaConf.merge(config, {"conv": {"bias": True}} if has_bias else {})
+        assert isinstance(chosen, DictConfig)
+        with torch.random.fork_rng(devices=[]):
+            return build_network(chosen, spec).network
+
+    with tempfile.TemporaryDirectory() as scratch:
+        loops = _loops(config, build, splits, len(spec.classes), device, Path(scratch))
+        measured = _in_turns(loops, config.loop, device)
+    rows = _rows(measured, config.batch_size)
+    _show(rows, config.batch_size, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "loop.csv", rows)
+    facts = {"device": describe_device(device), "versions": {"torch": torch.__version__}}
+    settings = {"conv": OmegaConf.to_container(config.conv), "loop": OmegaConf.to_container(config.loop)}
+    write_json(folder / "loop.json", {**facts, **settings, "rungs": rows})
+    bars = {row["rung"]: row["images_per_second"] for row in rows}
+    marked = [row["rung"] for row in rows if row["kind"] != "up"]
+    bar_chart(folder / "loop.png", bars, f"Training loops, {describe_device(device)}", "images/s", marked)
+
+
+def _loops(
+    config: DictConfig,
+    build: Callable[[bool], nn.Module],
+    splits: Splits,
+    num_classes: int,
+    device: torch.device,
+    scratch: Path,
+) -> dict[tuple[str, str], Callable[[], Trained]]:
+    """What is to be measured, by kind (`up`, `down`, `whole`) and name; made when its turn comes to be warmed up."""
+    chosen, names = config.loop, techniques(device)
+    if chosen.rungs not in ("all", "up", "down"):
+        raise UserError(f"there are no rungs {chosen.rungs!r}; choose all, up or down (loop.rungs)")
+    augment = make(config.augment, "augment")
+
+    def loop(*used: str) -> Callable[[], Trained]:
+        return lambda: Loop(
+            build, splits, augment, num_classes, config.batch_size, device, frozenset(used), config.seed
+        )
+
+    loops: dict[tuple[str, str], Callable[[], Trained]] = {("up", _USUAL): loop()}
+    if chosen.rungs != "down":
+        loops |= {("up", f"+ {name}"): loop(*names[: index + 1]) for index, name in enumerate(names)}
+    else:
+        loops["up", "everything"] = loop(*names)
+    if chosen.rungs != "up":
+        for name in names:
+            loops["down", f"without {name}"] = loop(*(other for other in names if other != name))
+    split = splits.train
+    assert split.labels is not None
+    rows = split.indices[: config.batch_size]
+    batch, labels = torch.randn(len(rows), *split.images.shape[1:]).to(device), split.labels[rows].to(device)
+    loops["whole", _BARE] = lambda: BareLoop(build(False), batch, labels)
+    loops["whole", _OURS] = lambda: OurLoop(_compiled(config), scratch / "run")
+    return loops
+
+
+def _compiled(config: DictConfig) -> DictConfig:
+    chosen = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": True}})
+    assert isinstance(chosen, DictConfig)
+    return chosen
+
+
+def _in_turns(
+    makers: dict[tuple[str, str], Callable[[], Trained]], settings: DictConfig, device: torch.device
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Seconds a step of each in every round, and the memory that a step took at its peak."""
+    loops: dict[tuple[str, str], Trained] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, maker in tqdm(makers.items(), desc="building", disable=None, dynamic_ncols=True):
+        loops[key] = maker()
+        loops[key].steps(_WARM_STEPS)
+        found[key] = {"seconds": [], "memory": peak_bytes(partial(loops[key].steps, 1), device)}
+    for _ in tqdm(range(settings.rounds), desc="rounds", disable=None, dynamic_ncols=True):
+        for key, loop in loops.items():
+            loop.steps(_WARM_STEPS)
+            synchronize(device)
+            begin = time.perf_counter()
+            loop.steps(settings.steps)
+            synchronize(device)
+            found[key]["seconds"].append((time.perf_counter() - begin) / settings.steps)
+    return found
+
+
+def _rows(measured: dict[tuple[str, str], dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+    """A row for each loop: its median, and ratios of the rounds, which noise that falls on all alike leaves alone."""
+    usual = measured["up", _USUAL]["seconds"]
+    top = [value for key, value in measured.items() if key[0] == "up"][-1]["seconds"]
+    rows, before = [], usual
+    for (kind, name), found in measured.items():
+        seconds = found["seconds"]
+        rows.append(
+            {
+                "kind": kind,
+                "rung": name,
+                "seconds_per_step": statistics.median(seconds),
+                "spread": Times(tuple(seconds)).spread,
+                "images_per_second": batch_size / statistics.median(seconds),
+                "memory": found["memory"],
+                "times_the_usual": _ratio(usual, seconds),
+                "gain": _ratio(before, seconds) if kind == "up" else _ratio(seconds, top) if kind == "down" else None,
+            }
+        )
+        if kind == "up":
+            before = seconds
+    return rows
+
+
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    """How many times as fast: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def _show(rows: list[dict[str, Any]], batch_size: int, device: torch.device) -> None:
+    print(f"\ntraining steps of {batch_size} images on {describe_device(device)}")
+    print("gain: of a rung over the one before; of a technique, what the full set loses without it\n")
+    head = ["loop", "ms a step", "+- %", "images/s", "MB", "gain", "x usual"]
+    cells = [
+        [
+            row["rung"],
+            f"{1000 * row['seconds_per_step']:.1f}",
+            f"{100 * row['spread']:.0f}",
+            f"{row['images_per_second']:.0f}",
+            "" if row["memory"] is None else f"{row['memory'] / 1e6:.0f}",
+            "" if row["gain"] is None else f"{row['gain']:.2f}",
+            f"{row['times_the_usual']:.2f}",
+        ]
+        for row in rows
+    ]
+    print(table([head, *cells]))
