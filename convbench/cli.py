@@ -4,10 +4,12 @@ Exit codes: 0 done, 1 failed, 2 the user can mend it, 3 a sweep with failed jobs
 Imports neither torch nor anything that does: `--help` and `--cfg job` answer at once.
 """
 
+import atexit
 import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -46,8 +48,14 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
                 raise
             _stop(sentence)
 
+    if {"-m", "--multirun"} & set(sys.argv) and processes() > 1:
+        _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
+    # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
+    # they cost a fraction of the page faults (docs/performance.md).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.argv[1:] = _name_jobs_by_what_varies(list(map(quote_path, sys.argv[1:])))
-    register_resolvers()
+    agree = _join() if processes() > 1 else None
+    register_resolvers(agree)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
     try:
@@ -58,6 +66,25 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         if wants_traceback:
             raise
         _stop(_user_sentence(error) or _composition_sentence(error, config_name))
+
+
+def processes() -> int:
+    """How many processes torchrun has started for one run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is; the first one, 0, alone speaks and writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _join() -> Callable[[Any], Any]:
+    """Meet the other processes; gives what makes all take the first one's value."""
+    from convbench.engine import world  # PyTorch: seconds, but only where there are others
+
+    world.join()
+    atexit.register(world.leave)
+    return world.of_first
 
 
 def quote_path(argument: str) -> str:
@@ -134,5 +161,6 @@ def _all_keys(config_name: str) -> list[str]:
 
 
 def _stop(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
+    if rank() == 0:
+        print(f"error: {sentence}", file=sys.stderr)
     sys.exit(USER_ERROR_CODE)

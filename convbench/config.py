@@ -60,7 +60,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engine.device": _one_of("auto", "cpu", "cuda", "mps"),
     "engine.autocast": _one_of("none", "bf16", "fp16"),
     "engine.channels_last": _one_of(True, False),
-    "engine.compile": _one_of(True, False),
+    "engine.compile": _one_of("auto", True, False),
+    "engine.images": _one_of("auto", "device", "host"),
+    "engine.accumulate": _whole(1),
+    "engine.shards": _whole(1),
     "engine.deterministic": _one_of(True, False),
     "engine.threads": _whole(1),
     "engine.log_every": _whole(1),
@@ -166,9 +169,18 @@ def run_folder(resume: str | None, overrides: str) -> str:
     return str(free)
 
 
-def register_resolvers() -> None:
-    """Make the functions above known to the configs in `conf/`."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+def register_resolvers(agree: Callable[[str], str] | None = None) -> None:
+    """Make the functions above known to the configs in `conf/`.
+
+    Args:
+        agree: where several processes carry out one run, gives the first one's value to all.
+    """
+
+    def agreed(resume: str | None, overrides: str) -> str:
+        folder = run_folder(resume, overrides)
+        return folder if agree is None else agree(folder)
+
+    OmegaConf.register_new_resolver("run_folder", agreed, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("options_page", options_page, replace=True)
     OmegaConf.register_new_resolver("options_line", options_line, replace=True)

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from convbench.build import Composition, Training, build_training, compose
-from convbench.engine import checkpoint
+from convbench.build import Before, Composition, Training, build_training, compose
+from convbench.engine import checkpoint, world
+from convbench.engine.compilation import remember_compiled
 from convbench.engine.device import describe_device, peak_memory
 from convbench.engine.evaluation import evaluate
 from convbench.engine.metrics import Score
@@ -38,16 +39,23 @@ class Run:
     def carry_out(self) -> None:
         """Compose, say what was composed, train, test, and write down what came out."""
         composition = compose(self.config)
+        before = self._before()
         self.folder.update_results(
             model=composition.built.name,
             params=composition.built.summary.parameters,
             macs=composition.built.summary.macs,
             matched=None if composition.built.matched is None else asdict(composition.built.matched),
-            swap=[asdict(row) for row in composition.built.swap.rows],
             device=describe_device(composition.device),
         )
-        training = build_training(self.config, composition)
+        training = build_training(self.config, composition, before)
+        self.folder.update_results(
+            swap=[asdict(row) for row in training.swap.rows], compiled=training.compilation.is_on
+        )
         trainer = self._trainer(training)
+        if world.rank() != 0:
+            trainer.fit([])
+            self._test(training, trainer)
+            return
         tensorboard = TensorBoard(self.folder.path, trainer.images_seen)
         results = Results(self.folder, self.began, trainer.progress.epoch)
         with Console(training.step.has_temperature) as console, tensorboard:
@@ -56,7 +64,15 @@ class Run:
             if self.config.engine.watch:
                 reporters.append(self._watch(training, tensorboard))
             trainer.fit(reporters)
-            self._test(training)
+            if training.compilation.is_on:
+                step = self.config.batch_size / self.folder.results["images_per_second"]
+                remember_compiled(training.remembered, training.compilation.name, trainer.first_step_seconds, step)
+            self._test(training, trainer)
+
+    def _before(self) -> Before:
+        """What this run, if it is being resumed, chose when it began."""
+        rows = self.folder.results.get("swap", [])
+        return Before({row["name"]: row["implementation"] for row in rows}, self.folder.results.get("compiled"))
 
     def _watch(self, training: Training, board: TensorBoard) -> Watch:
         step, val = training.step, training.evaluation("val")
@@ -78,31 +94,36 @@ class Run:
     def _header(self, composition: Composition, training: Training) -> dict[str, str]:
         """What was composed, for a person."""
         config, spec, splits, summary = self.config, composition.spec, training.splits, composition.built.summary
-        test = "no test set" if splits.test is None else f"{len(splits.test):,} test"
+        parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+        counts = [
+            f"no {name} set" if split is None else f"{training.images[name]:,} {name}" for name, split in parts.items()
+        ]
         start = self.folder.results["epochs_done"]
         engine = [
             describe_device(composition.device),
             "float32" if config.engine.autocast == "none" else f"autocast {config.engine.autocast}",
             "channels_last" if config.engine.channels_last else "channels first",
-            "compiled" if config.engine.compile else "eager",
+            str(training.compilation),
         ]
+        if world.size() > 1:
+            engine[0] = f"{world.size()} processes, each {engine[0]}"
         matched = composition.built.matched
         return {
-            "data": f"{self.folder.results['data']}: {len(splits.train):,} train, {len(splits.val):,} val, {test}; "
+            "data": f"{self.folder.results['data']}: {', '.join(counts)}; "
             f"{spec.channels}x{spec.image_size}x{spec.image_size}, {len(spec.classes)} classes",
             "model": f"{composition.built.name}: {summary.parameters:,} parameters, "
             f"{_engineering(summary.macs)} MACs an image",
             **({} if matched is None else {"budget": matched.summary(summary)}),
-            "conv": f"{self.folder.results['conv']}: {composition.built.swap.summary()}",
+            "conv": f"{self.folder.results['conv']}: {training.swap.summary()}",
             "run": f"{config.epochs} epochs of {len(training.train)} steps of {config.batch_size} images, "
             f"seed {config.seed}" + (f"; going on after epoch {start}" if start else ""),
             "device": ", ".join(engine),
             "folder": str(self.folder.path),
         }
 
-    def _test(self, training: Training) -> None:
+    def _test(self, training: Training, trainer: Trainer) -> None:
         """Read the test set, once: with the last weights and with those of the best validation accuracy."""
-        best = dict(self.folder.results["best"])
+        best = dict(trainer.progress.best)
         test = None
         if training.splits.test is not None and training.splits.test.labels is not None:
             test = self._test_score(training)

@@ -22,6 +22,8 @@ log = logging.getLogger("convbench")
 
 def train(config: DictConfig) -> None:
     """Train one configuration, or go on with the run that `resume` names; `results.json` always says how it ended."""
+    if cli.rank() != 0:
+        log.setLevel(logging.ERROR)  # one voice is enough
     config, folder = _resumed(config) if config.resume else (config, _started(config))
     began = time.perf_counter() - folder.results.get("seconds_total", 0.0)
     log.info(
@@ -40,7 +42,8 @@ def train(config: DictConfig) -> None:
     except BaseException as error:
         user_error = cli.find_user_error(error)
         if user_error is None:
-            (folder.path / "traceback.txt").write_text(traceback.format_exc())
+            name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
+            (folder.path / name).write_text(traceback.format_exc())
         _end(folder, "failed", str(user_error or f"{type(error).__name__}: {error}"), began)
         raise
 
@@ -52,8 +55,8 @@ def _started(config: DictConfig) -> RunFolder:
         UserError: if it holds a run already, whose files would be mixed with the new ones.
     """
     hydra = HydraConfig.get()
-    folder = RunFolder(os.path.relpath(hydra.runtime.output_dir))  # as a person would type it
-    if folder.results_path.exists():
+    folder = RunFolder(os.path.relpath(hydra.runtime.output_dir), cli.rank() == 0)  # as a person would type it
+    if folder.writes and folder.results_path.exists():
         raise UserError(f"{folder.path} holds a run already: resume={folder.path} goes on with it (hydra.run.dir)")
     folder.write_config(config)
     folder.update_results(
@@ -88,7 +91,7 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
         raise UserError(
             f"a resumed run keeps its own configuration, so {' '.join(others)} cannot be given beside resume=FOLDER"
         )
-    folder = RunFolder.open(config.resume, "resume")
+    folder = RunFolder.open(config.resume, "resume", cli.rank() == 0)
     if folder.results["status"] == "finished":
         raise UserError(f"{config.resume} is finished, there is nothing to resume (resume)")
     folder.update_results(status="running", error=None)

@@ -75,11 +75,12 @@ def run_here(
     """The same in this process, which has PyTorch loaded already."""
     import logging
 
-    from convbench import apply_kernel, describe, doctor, evaluate, train
+    from convbench import apply_kernel, bench, describe, doctor, evaluate, train
 
     jobs = {
         "train": train.train,
         "describe": describe.describe,
+        "bench": bench.bench,
         "doctor": doctor.doctor,
         "evaluate": evaluate.evaluate,
         "apply_kernel": apply_kernel.apply_kernel,

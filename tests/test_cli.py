@@ -9,7 +9,7 @@ import pytest
 from convbench.cli import quote_path
 from convbench.config import options
 
-ENTRY_POINTS = ("train", "describe", "evaluate", "doctor", "apply_kernel")
+ENTRY_POINTS = ("train", "describe", "evaluate", "bench", "doctor", "apply_kernel")
 
 
 @pytest.mark.parametrize("module", ENTRY_POINTS)

@@ -70,7 +70,7 @@ def test_what_is_in_range_passes() -> None:
         ("engine.autocast", "float16", "one of none, bf16, fp16"),
         ("engine.autocast", None, "one of none, bf16, fp16"),
         ("engine.channels_last", 1, "one of true, false"),
-        ("engine.compile", "yes", "one of true, false"),
+        ("engine.compile", "yes", "one of auto, true, false"),
         ("engine.deterministic", 0, "one of true, false"),
         ("engine.threads", 0, "a whole number of at least 1"),
         ("engine.log_every", 0, "a whole number of at least 1"),

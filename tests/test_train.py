@@ -61,7 +61,7 @@ def test_the_terminal_shows_what_was_composed_and_a_row_an_epoch(run_here):
     assert "64 train, 20 val, 20 test; 3x16x16, 10 classes" in text
     assert re.search(r"resnet8: [\d,]+ parameters, [\d.]+ [kMG] MACs an image", text)
     assert "skipped: conv1 (first)" in text
-    assert re.search(r"^device +cpu \(\d+ threads?\), float32, channels_last, eager$", text, re.M)
+    assert re.search(r"^device +cpu \(\d+ threads?\), float32, channels_last, eager \(only 8 steps\)$", text, re.M)
     rows = [line for line in lines if re.match(r" +[12] +\d", line)]
     assert len(rows) == 2
     head = lines[lines.index(rows[0]) - 2 : lines.index(rows[0])]
@@ -279,7 +279,7 @@ def test_a_folder_that_holds_a_run_already_is_not_written_over(run_here, tmp_pat
         (["data=mnist", "model.in_channels=3"], "the images have 1 channel, but the stem takes 3"),
         (
             ["conv=weighted_sum", "conv.implementation=fft"],
-            "weighted_sum has no implementation 'fft'; choose linear, pointwise or folded (conv.implementation)",
+            "weighted_sum has no implementation 'fft'; choose linear, pointwise, folded, fused or auto",
         ),
         (["conv.skip=[layer9.*]"], "the selector 'layer9.*' matches no conv"),
         (["conv._target_=nowhere.MyConv2d"], "'nowhere.MyConv2d' cannot be imported"),

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from convbench.engine import world
 from convbench.errors import UserError
 
-_AUTOCAST = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST: dict[str, torch.dtype | None] = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     if not there.get(name, False):
         usable = ", ".join(device for device, is_there in there.items() if is_there)
         raise UserError(f"PyTorch finds no {name} device on this machine; choose auto or {usable} (engine.device)")
-    return torch.device(name)
+    return torch.device(name, world.local_rank()) if name == "cuda" and world.size() > 1 else torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:
@@ -38,7 +39,7 @@ def describe_device(device: torch.device) -> str:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context in which the network runs: mixed precision, or none. Reusable, so one object serves every step."""
-    dtype = _AUTOCAST[precision]
+    dtype = AUTOCAST[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
@@ -58,6 +59,12 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but there
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def free_memory() -> None:

@@ -26,7 +26,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 def logits_of(network: nn.Module, batches: EvalBatches, precision: str) -> Iterator[tuple[Tensor, Tensor]]:
     """For each batch float32 logits `(n, classes)` and the rows `(n,)` of the split's images they belong to."""
-    context = autocast(batches.split.images.device, precision)
+    context = autocast(batches.renderer.device, precision)
     with evaluating(network):
         for batch, rows, count in batches:
             with context:
@@ -38,7 +38,8 @@ def evaluate(network: nn.Module, batches: EvalBatches, precision: str) -> Score:
     """Cross-entropy (no label smoothing) and accuracy over a labelled split."""
     labels = batches.split.labels
     assert labels is not None
-    meter = Meter(labels.device)
+    meter = Meter(batches.renderer.device)
     for logits, rows in logits_of(network, batches, precision):
-        meter.add(functional.cross_entropy(logits, labels[rows]), logits, labels[rows])
+        wanted = labels[rows].to(logits.device)
+        meter.add(functional.cross_entropy(logits, wanted), logits, wanted)
     return meter.read()

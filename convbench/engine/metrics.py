@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from convbench.engine import world
 
 
 class Score(NamedTuple):
@@ -38,6 +41,6 @@ class Meter:
         self.count += len(labels)
 
     def read(self) -> Score:
-        """Means since the last reset; waits for the device."""
-        loss, correct = self.sums.tolist()
-        return Score(loss / self.count, correct / self.count)
+        """Means since the last reset, over all processes; waits for the device."""
+        loss, correct, count = world.added_up(functional.pad(self.sums, (0, 1), value=self.count)).tolist()
+        return Score(loss / count, correct / count)

@@ -1,10 +1,12 @@
 """One training step: what happens to a batch, without a word to the host."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from convbench.engine.device import autocast
@@ -26,6 +28,9 @@ class TrainStep:
         clock: length of the run.
         precision: `none`, `bf16` or `fp16`.
         device: where it all happens.
+        parallel: the network as it is called: wrapped, where several processes train together; None for itself.
+        accumulate: parts of a batch that go through the network one after the other, to need less memory; processes
+            exchange gradients after the last one only.
 
     Attributes:
         meter: loss and accuracy over the samples of the epoch.
@@ -42,8 +47,12 @@ class TrainStep:
         clock: Clock,
         precision: str,
         device: torch.device,
+        parallel: DistributedDataParallel | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.network = network
+        self.parallel = parallel
+        self.accumulate = accumulate
         self.optimizer = optimizer
         self.criterion = criterion
         self.schedule = schedule
@@ -79,12 +88,22 @@ class TrainStep:
         """
         self._set_clock(step)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast:
-            logits = self.network(batch)
-            loss = self.criterion(logits, labels)
-        self.scaler.scale(self._with_auxiliary(loss)).backward()
+        *most, last = zip(batch.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
+        if most:
+            with contextlib.nullcontext() if self.parallel is None else self.parallel.no_sync():
+                for part in most:
+                    self._backward(*part)
+        self._backward(*last)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _backward(self, batch: Tensor, labels: Tensor) -> None:
+        """Add the gradients of one part of a batch."""
+        with self.autocast:
+            logits = (self.network if self.parallel is None else self.parallel)(batch)
+            loss = self.criterion(logits, labels)
+        total = self._with_auxiliary(loss)
+        self.scaler.scale(total if self.accumulate == 1 else total / self.accumulate).backward()
         self.meter.add(loss.detach(), logits.detach(), labels)
 
     def _with_auxiliary(self, loss: Tensor) -> Tensor:

@@ -3,16 +3,21 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from convbench.data.resident import EvalBatches, TrainBatches
-from convbench.engine import checkpoint
+from convbench.engine import checkpoint, world
 from convbench.engine.evaluation import evaluate
 from convbench.engine.interrupt import StopRequest
 from convbench.engine.metrics import Score
 from convbench.engine.step import TrainStep
 from convbench.logs.files import RunFolder
 from convbench.logs.reporter import EpochRow, Look, Reporter
+
+_STEPS_BETWEEN_QUESTIONS = 8
 
 
 @dataclass
@@ -45,6 +50,9 @@ class Trainer:
         precision: in which to evaluate.
         folder: of the run, for checkpoints.
         log_every: steps between two looks, which wait for the device.
+
+    Attributes:
+        first_step_seconds: of the first step of this process, which pays for compilation.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Trainer:
         self.log_every = log_every
         self.reporters: Sequence[Reporter] = ()
         self.progress = Progress()
+        self.first_step_seconds = 0.0
 
     def resume(self) -> None:
         """Go on from the last checkpoint of the folder.
@@ -92,30 +101,47 @@ class Trainer:
                 score = self._train_epoch(stop)
                 val = evaluate(self.step.network, self.val, self.precision)
                 self._close_epoch(score, val)
-                if stop.requested and progress.epoch < epochs:
+                if world.any_of(stop.requested) and progress.epoch < epochs:
                     raise KeyboardInterrupt
 
     def _train_epoch(self, stop: StopRequest) -> Score:
         progress, steps = self.progress, len(self.train)
-        if progress.index == 0:
-            self.step.meter.reset()
-        for reporter in self.reporters:
-            reporter.start_epoch(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
+        self.begin_epoch()
         start = time.perf_counter() - progress.seconds
         for batch, labels in self.train.epoch(progress.epoch, progress.index):
-            self.step(progress.epoch * steps + progress.index, batch, labels)
-            progress.index += 1
-            for reporter in self.reporters:
-                reporter.step()
-            if progress.index % self.log_every == 0 and progress.index < steps:
-                self._look()
-            if stop.requested and progress.index < steps:
+            self.train_step(batch, labels)
+            if self._is_asked_to_stop(stop) and progress.index < steps:
                 progress.seconds = time.perf_counter() - start
                 self._save_last()
                 raise KeyboardInterrupt
         score = self._read_finite()  # waits for the device, so that its last step is in the time
         progress.seconds = time.perf_counter() - start
         return score
+
+    def _is_asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether to stop after this step; several processes ask each other now and then, so that all stop at one."""
+        if world.size() == 1:
+            return stop.requested
+        return self.progress.index % _STEPS_BETWEEN_QUESTIONS == 0 and world.any_of(stop.requested)
+
+    def begin_epoch(self) -> None:
+        """Tell reporters of the epoch in which `progress` stands."""
+        progress, steps = self.progress, len(self.train)
+        if progress.index == 0:
+            self.step.meter.reset()
+        for reporter in self.reporters:
+            reporter.start_epoch(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
+
+    def train_step(self, batch: Tensor, labels: Tensor) -> None:
+        """Train on the next batch of the epoch, and now and then look at how it goes."""
+        progress, steps, begin = self.progress, len(self.train), time.perf_counter()
+        self.step(progress.epoch * steps + progress.index, batch, labels)
+        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - begin
+        progress.index += 1
+        for reporter in self.reporters:
+            reporter.step()
+        if progress.index % self.log_every == 0 and progress.index < steps:
+            self._look()
 
     def _look(self) -> None:
         score = self._read_finite()
@@ -143,7 +169,7 @@ class Trainer:
         is_best = not progress.best or val.accuracy > progress.best["val"]["accuracy"]
         if is_best:
             progress.best = {"epoch": row.epoch, "val": val._asdict()}
-            checkpoint.save({"network": self.step.network.state_dict(), **progress.best}, self.folder.best_checkpoint)
+            self._save({"network": self.step.network.state_dict(), **progress.best}, self.folder.best_checkpoint)
         for reporter in self.reporters:
             reporter.epoch(row, self.images_seen, is_best)
         # Last, so that a run killed in between repeats the epoch rather than losing its row.
@@ -151,7 +177,11 @@ class Trainer:
 
     def _save_last(self) -> None:
         state = {"training": checkpoint.training_state(self.step), "progress": asdict(self.progress)}
-        checkpoint.save(state, self.folder.last_checkpoint)
+        self._save(state, self.folder.last_checkpoint)
+
+    def _save(self, state: dict[str, Any], path: Path) -> None:
+        if world.rank() == 0:
+            checkpoint.save(state, path)
 
     def _read_finite(self) -> Score:
         score = self.step.meter.read()

@@ -42,24 +42,27 @@ class RunFolder:
 
     Args:
         path: the folder; made on first write.
+        writes: False for a process that leaves it to another one to write.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
         self.results: dict[str, Any] = {}
 
     @classmethod
-    def open(cls, path: Path | str, key: str) -> "RunFolder":
+    def open(cls, path: Path | str, key: str, writes: bool = True) -> "RunFolder":
         """A run that exists.
 
         Args:
             path: its folder.
             key: the configuration key that named it, for the message.
+            writes: False for a process that leaves it to another one to write.
 
         Raises:
             UserError: if it is not a run folder.
         """
-        folder = cls(path)
+        folder = cls(path, writes)
         if not folder.config_path.is_file() or not folder.results_path.is_file():
             raise UserError(
                 f"{path} is not a run folder (it lacks config.yaml or results.json); give the folder of a run ({key})"
@@ -100,12 +103,16 @@ class RunFolder:
 
     def write_config(self, config: DictConfig) -> None:
         """Keep the configuration, resolved, so that neither environment nor folder can change its meaning."""
+        if not self.writes:
+            return
         with atomic_path(self.config_path) as temporary:
             OmegaConf.save(config, temporary, resolve=True)
 
     def update_results(self, **changes: Any) -> None:
         """Change some entries of `results.json`."""
         self.results |= changes
+        if not self.writes:
+            return
         with atomic_path(self.results_path) as temporary:
             temporary.write_text(_json(self.results) + "\n")
 

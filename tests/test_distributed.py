@@ -1,0 +1,134 @@
+"""Several processes that train one network, started by the real torchrun, gradients over gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Without batch norm and dropout, whose numbers depend on which images pass together.
+PLAIN = ("model=lenet", "data.image_size=28", "data.train=250", "data.val=51", "data.test=50", "batch_size=32")
+PLAIN += ("optimizer.lr=0.05", "engine.threads=1", "engine.watch=false")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def torchrun(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.Popen(
+        [*launcher, *words], cwd=folder, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def train(folder: Path, *arguments: str) -> str:
+    process = torchrun(folder, "-m", "convbench.train", *arguments)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return said
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_losses(first: Path, second: Path) -> None:
+    for one, other in zip(rows(first), rows(second), strict=True):
+        for key in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+            assert one[key] == pytest.approx(other[key], rel=1e-5), key
+
+
+def test_two_processes_come_to_the_losses_of_one_and_the_first_alone_writes(run_module: Any, tmp_path: Path) -> None:
+    said = train(tmp_path, *PLAIN, "epochs=3", "hydra.run.dir=two")
+    assert "2 processes" in said
+    assert "250 train, 51 val, 50 test" in said
+    assert said.count("everything is in two") == 1
+    assert run_module("train", *PLAIN, "epochs=3", "engine.shards=2", "hydra.run.dir=one").code == 0
+    assert_same_losses(tmp_path / "one", tmp_path / "two")
+    assert len(list((tmp_path / "two").glob("events.*"))) == 1
+    test = [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", "two")]
+    assert test[0] == pytest.approx(test[1], rel=1e-5)
+
+
+def test_all_processes_take_one_folder_even_if_its_name_tells_the_time(tmp_path: Path) -> None:
+    train(tmp_path, *PLAIN, "epochs=1")
+    assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 1
+
+
+def test_sigterm_stops_all_at_one_step_and_the_run_goes_on_to_the_same_losses(tmp_path: Path) -> None:
+    long = (*PLAIN, "epochs=60")
+    train(tmp_path, *long, "hydra.run.dir=whole")
+    process = torchrun(tmp_path, "-m", "convbench.train", *long, "hydra.run.dir=cut")
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert json.loads((tmp_path / "cut" / "results.json").read_text())["status"] == "interrupted", said
+    train(tmp_path, "resume=cut")
+    assert_same_losses(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_parts_of_a_batch_come_to_the_losses_of_the_whole(run_module: Any, tmp_path: Path) -> None:
+    for parts in (1, 4):
+        assert run_module("train", *PLAIN, "epochs=2", f"engine.accumulate={parts}", f"hydra.run.dir={parts}").code == 0
+    assert_same_losses(tmp_path / "1", tmp_path / "4")
+    refused = run_module("train", *PLAIN, "engine.accumulate=3")
+    assert refused.code == 2
+    assert "32 images a step cannot be split into 3 equal parts; give another number (engine.accumulate)" in refused.err
+
+
+# Counts how often a training step of the built loop exchanges gradients, by DistributedDataParallel's own hook.
+EXCHANGES = """
+import sys, torch
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from convbench.build import build_training, compose as compose_objects
+from convbench.config import conf_folder, register_resolvers
+from convbench.engine import world
+
+world.join()
+register_resolvers()
+with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    config = compose("train", overrides=sys.argv[1:])
+training = build_training(config, compose_objects(config))
+count = 0
+
+def counting(state, bucket):
+    global count
+    count += 1
+    return allreduce_hook(state, bucket)
+
+training.step.parallel.register_comm_hook(None, counting)
+for index, batch in zip(range(3), training.train.epoch(0)):
+    training.step(index, *batch)
+if world.rank() == 0:
+    print("exchanges", count)
+world.leave()
+"""
+
+
+def test_parts_of_a_batch_exchange_gradients_no_more_often_than_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "exchanges.py").write_text(EXCHANGES)
+    said = {}
+    for parts in (1, 4):
+        process = torchrun(tmp_path, "exchanges.py", *PLAIN, f"engine.accumulate={parts}")
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+        said[parts] = [line for line in out.splitlines() if line.startswith("exchanges")]
+    assert said[1] == said[4]
+    assert said[1]
+
+
+def test_a_sweep_and_an_uneven_batch_are_refused_once(tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "-m", "convbench.train", "-m", "seed=0,1")
+    said, _ = process.communicate(timeout=120)
+    assert said.count("a sweep cannot be run by torchrun; start torchrun for each run (-m)") == 1
+    process = torchrun(tmp_path, "-m", "convbench.train", *PLAIN, "batch_size=33")
+    said, _ = process.communicate(timeout=120)
+    assert said.count("a batch of 33 cannot be dealt out to 2 processes; give a multiple of 2 (batch_size)") == 1
