@@ -161,7 +161,12 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         )
     remembered = Remembered(Path(engine.cache), device)
     batch, _ = next(iter(train.epoch(0)))
-    chosen = choose_implementations(network, batch, engine.autocast, remembered, before.implementations)
+    # The first process measures; the others compute in the same way.
+    if world.rank() == 0:
+        chosen = choose_implementations(network, batch, engine.autocast, remembered, before.implementations)
+        world.of_first(chosen)
+    else:
+        chosen = choose_implementations(network, batch, engine.autocast, remembered, world.of_first(None))
     swap = composition.built.swap.with_implementations(chosen)
     name = f"{composition.built.name}, {swap.kind}, {tuple(batch.shape)}, autocast {engine.autocast}"
     compilation = Compilation(name, engine.compile is True)
@@ -169,7 +174,7 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         compilation = Compilation(name, before.compiled)
     elif engine.compile == "auto":
         steps = config.epochs * len(train)
-        compilation = decide(network, batch, engine.autocast, steps, remembered, name)
+        compilation = world.of_first(decide(network, batch, engine.autocast, steps, remembered, name))
     if compilation.is_on:
         keep_compiled_code(Path(engine.cache))
         network.compile()  # in place: names of parameters stay as they are

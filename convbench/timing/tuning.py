@@ -32,7 +32,8 @@ def choose_implementations(
         batch: images as the network will see them, `(N, C, H, W)`.
         precision: `none`, `bf16` or `fp16`.
         remembered: earlier measurements.
-        known: name -> implementation, chosen before, as for a run that is resumed: its numbers must not change.
+        known: name -> implementation, chosen before for a run that is resumed, whose numbers must not change, or by
+            another process.
 
     Returns:
         Name of each such layer -> its implementation; empty where nothing is left to choose.
@@ -47,7 +48,7 @@ def choose_implementations(
     inputs = {} if known else _inputs(network, layers, batch, precision)
     for name, conv in layers.items():
         if known:
-            conv.use(known[name])  # of a run that is being resumed
+            conv.use(known[name])
         elif name in inputs:
             conv.use(_fastest(conv, inputs[name], precision, remembered))
         else:  # a forward pass need not reach every layer
