@@ -5,6 +5,7 @@ both.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,6 +207,8 @@ _BUFFERS = (
 
 def _parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Exchange gradients with the other processes; buffers, such as running means, stay each process's own."""
+    # Of axes of length one, as 1x1 kernels have, strides mean nothing, and still they are compared.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return DistributedDataParallel(

@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 the user can mend it, 3 a sweep with failed jobs
 Imports neither torch nor anything that does: `--help` and `--cfg job` answer at once.
 """
 
-import atexit
 import difflib
 import os
 import sys
@@ -66,6 +65,9 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         if wants_traceback:
             raise
         _stop(_user_sentence(error) or _composition_sentence(error, config_name))
+    finally:
+        if processes() > 1:
+            _part()
 
 
 def processes() -> int:
@@ -83,8 +85,14 @@ def _join() -> Callable[[Any], Any]:
     from convbench.engine import world  # PyTorch: seconds, but only where there are others
 
     world.join()
-    atexit.register(world.leave)
     return world.of_first
+
+
+def _part() -> None:
+    """Part from the other processes while Python is still whole: at its end, their threads would bring it down."""
+    from convbench.engine import world
+
+    world.leave()
 
 
 def quote_path(argument: str) -> str:
