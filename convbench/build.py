@@ -178,7 +178,8 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         compilation = world.of_first(decide(network, batch, engine.autocast, steps, remembered, name))
     if compilation.is_on:
         keep_compiled_code(Path(engine.cache))
-        network.compile()  # in place: names of parameters stay as they are
+        # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
+        network.compile(options={"fallback_random": True})
     step = TrainStep(
         network=network.train(),
         optimizer=build_optimizer(composition.optimizer, network, device),

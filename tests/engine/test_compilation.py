@@ -50,6 +50,6 @@ def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(t
 
 
 def test_a_trial_says_that_it_is_eager_and_why(run_here: Any, results: Any) -> None:
-    assert "eager (only 8 steps)" in run_here("train", *TINY).out
+    assert "eager (only 8 steps)" in run_here("train", *TINY, "engine.compile=auto").out
     ((_, result),) = results()
     assert result["compiled"] is False
