@@ -1,7 +1,7 @@
 """Measure the times of docs/from_scratch.md and write them: `python scripts/from_scratch_walk.py`.
 
-Every implementation runs forward on one image of 860 x 1600 pixels, in rounds, so that what else the machine does falls
-on all alike; the tables show medians. The loops run on a small image, and their time is multiplied up.
+Every implementation runs on one image of 860 x 1600 pixels, in rounds, so that what else the machine does falls on all
+alike; the tables show medians. The loops run on a small image, and their time is multiplied up.
 With `--write` nothing is measured: the page is written from docs/from_scratch.json.
 """
 
@@ -43,19 +43,21 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], Mapping[str, Callable[..., Te
         2,
     ),
 }
+TRAINED = "Convolution, forward and backward"
 # "Unboxing the blackbox: convolutions" (S4): each colour apart, on its author's machine
 PUBLISHED = {"conv2d": "0.423 ms (0.4 to 1.2)", "shift_matmul": "0.769 ms", "loops": "1230 s"}
 
 
 def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
     """What is to be timed, by the name of its row."""
-    library, ours, arguments, shrink = OPERATIONS[operation]
+    library, ours, arguments, shrink = OPERATIONS["Convolution" if operation == TRAINED else operation]
     groups, shape = KERNELS[kernel]
+    call = trained if operation == TRAINED else partial
     torch.manual_seed(0)
     x, weight = torch.rand(1, 3, size[0] // shrink, size[1] // shrink), torch.randn(shape)
     rows: dict[str, Callable[[], Tensor]] = {
-        f"F.{library.__name__}": partial(library, x, weight, groups=groups, **arguments),
-        f"F.{library.__name__}, channels_last": partial(
+        f"F.{library.__name__}": call(library, x, weight, groups=groups, **arguments),
+        f"F.{library.__name__}, channels_last": call(
             library,
             x.to(memory_format=torch.channels_last),
             weight.to(memory_format=torch.channels_last),
@@ -64,8 +66,20 @@ def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Calla
         ),
     }
     for name, function in ours.items():
-        rows[name] = partial(function, x, weight, groups=groups, **arguments)
+        rows[name] = call(function, x, weight, groups=groups, **arguments)
     return rows
+
+
+def trained(function: Callable[..., Tensor], x: Tensor, weight: Tensor, **arguments: Any) -> Callable[[], Tensor]:
+    """Forward, and backward to image and weight; what comes back is the gradient of the image."""
+    inputs = x.detach().requires_grad_(), weight.detach().requires_grad_()
+
+    def both() -> Tensor:
+        with torch.enable_grad():
+            y = function(*inputs, **arguments)
+        return torch.autograd.grad(y, inputs, y.detach())[0]
+
+    return both
 
 
 def seconds(call: Callable[[], Tensor]) -> float:
@@ -85,7 +99,8 @@ def loops_seconds(operation: str, kernel: str, rounds: int) -> float:
 @torch.no_grad()
 def measure(rounds: int) -> None:
     """Time everything, a round after the other, and keep the medians."""
-    cases = {(operation, kernel): calls(operation, kernel, IMAGE) for operation in OPERATIONS for kernel in KERNELS}
+    operations = [*OPERATIONS, TRAINED]
+    cases = {(operation, kernel): calls(operation, kernel, IMAGE) for operation in operations for kernel in KERNELS}
     for rows in cases.values():
         del rows["loops"]
         wanted, *results = [call() for call in rows.values()]  # which warms up, too
@@ -101,7 +116,7 @@ def measure(rounds: int) -> None:
         for operation in OPERATIONS
     }
     for (operation, kernel, name), values in times.items():
-        medians[operation][kernel][name] = statistics.median(values)
+        medians.setdefault(operation, {}).setdefault(kernel, {})[name] = statistics.median(values)
     measured = {
         "device": describe_device(torch.device("cpu")),
         "torch": torch.__version__,
@@ -133,9 +148,11 @@ def table() -> list[str]:
     height, width = IMAGE
     return [
         *lines,
-        f"Forward, one image of {height} x {width} pixels and 3 channels (the result's size, for the transposed one),",
-        f"3x3 kernels, float32; medians of {measured['rounds']} interleaved rounds on {measured['device']}, torch",
-        f"{measured['torch']}. The loops are extrapolated from an image of {SMALL[0]} x {SMALL[1]} by the number of",
+        f"One image of {height} x {width} pixels and 3 channels (the result's size, for the transposed one), 3x3",
+        "kernels, float32, forward only where nothing else is said; medians of "
+        f"{measured['rounds']} interleaved rounds on",
+        f"{measured['device']}, torch {measured['torch']}.",
+        f"The loops are extrapolated from an image of {SMALL[0]} x {SMALL[1]} by the number of",
         "multiplications.",
         'Published: "Unboxing the blackbox: convolutions", on its author\'s machine, with stride 1.',
     ]

@@ -21,6 +21,6 @@ def test_one_command_checks_measures_and_writes_a_page(tmp_path: Path) -> None:
     assert len(report["checks"]) >= 4
     assert all(check["passed"] for check in report["checks"])
     assert report["layers"]["totals"]
-    assert [rung["rung"] for rung in report["loop"]["rungs"]][0] == "the usual script"
+    assert report["loop"]["rungs"][0]["rung"] == "the usual script"
     assert all(run["seconds_per_epoch"] > 0 for run in report["epochs"])
     assert "convbench.train" in page.read_text()

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.functional import Size, add_bias, checked_output_size, pair
+from convbench.convs.from_scratch_fused import fused, why_not
+from convbench.convs.functional import Size, add_bias, apart, checked_output_size, pair
 from convbench.convs.shift_matmul import shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
@@ -145,7 +146,9 @@ class FromScratchConv2d(StandardConv2d):
         "shift_matmul": shift_matmul,
         "im2col": im2col,
         "fft": fft,
+        "fused": fused,
     }
+    limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {"fused": why_not}
     counted_as: ClassVar[str] = "im2col"
 
     def __init__(self, *conv2d: Any, implementation: str = "shift_matmul", **geometry: Any) -> None:
@@ -174,14 +177,6 @@ def pad(x: Tensor, padding: Size) -> Tensor:
     """Put zeros around an image."""
     high, wide = pair(padding)
     return F.pad(x, (wide, wide, high, high)) if high or wide else x
-
-
-def apart(x: Tensor, step: Size) -> Tensor:
-    """Lay the pixels of an image, or the taps of a kernel, `step` apart, with zeros between them."""
-    steps = pair(step)
-    y = x.new_zeros(*x.shape[:2], *(s * (extent - 1) + 1 for s, extent in zip(steps, x.shape[2:], strict=True)))
-    y[:, :, :: steps[0], :: steps[1]] = x
-    return y
 
 
 def taps(weight: Tensor) -> Iterator[tuple[int, int]]:

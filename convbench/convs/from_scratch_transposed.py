@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.from_scratch import apart, numbers, refuse_long_loops, taps
-from convbench.convs.functional import Size, add_bias, as_autocast, pair
+from convbench.convs.from_scratch import numbers, refuse_long_loops, taps
+from convbench.convs.functional import Size, add_bias, apart, as_autocast, pair
 from convbench.convs.shift_matmul import TapSpread, phase_taps, phases_together
 from convbench.errors import UserError
 

@@ -1,4 +1,4 @@
-"""What pure functions that compute a convolution share: sizes, checks of arguments, autocast, the bias."""
+"""What pure functions that compute a convolution share: sizes, checks, autocast, bias, zeros between."""
 
 from collections.abc import Sequence
 
@@ -63,3 +63,11 @@ def as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     """Add one number to each channel of (N, C, H, W)."""
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]
+
+
+def apart(x: Tensor, step: Size) -> Tensor:
+    """Lay the pixels of an image, or the taps of a kernel, `step` apart, with zeros between them."""
+    steps = pair(step)
+    y = x.new_zeros(*x.shape[:2], *(s * (extent - 1) + 1 for s, extent in zip(steps, x.shape[2:], strict=True)))
+    y[:, :, :: steps[0], :: steps[1]] = x
+    return y

@@ -47,7 +47,8 @@ def set_up(device: torch.device, threads: int | None, deterministic: bool) -> No
     """Process-wide switches: threads, deterministic kernels, and on a GPU TF32 products and the fastest algorithms."""
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler: a second
+        torch.use_deterministic_algorithms(deterministic)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
         torch.set_float32_matmul_precision("high")

@@ -111,11 +111,11 @@ def test_the_sketches_of_the_page_compute_what_torch_computes() -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(2, 7, 6), torch.randn(3, 2, 3, 3)
     one_channel, tile = (x[0], weight[0, 0]), (x[0, :4, :4], weight[0, 0])
-    got = {name: sketch[name](x, weight) for name in ("roll", "im2col", "fft", "shift_matmul")}
+    got = {name: sketch[name](x, weight) for name in ("roll", "im2col", "fft", "shift_matmul", "fused")}
     got |= {"loops": sketch["loops"](*one_channel), "winograd": sketch["winograd"](*tile)}
     got |= {"strided": sketch["strided"](x, weight, 2)}
     got |= {"transposed": sketch["transposed"](x, weight.transpose(0, 1), 2)}
-    wanted = {name: F.conv2d(x, weight) for name in ("roll", "im2col", "fft", "shift_matmul")}
+    wanted = {name: F.conv2d(x, weight) for name in ("roll", "im2col", "fft", "shift_matmul", "fused")}
     wanted |= {"loops": correlate(*one_channel), "winograd": correlate(*tile)}
     wanted |= {"strided": F.conv2d(x, weight, stride=2)}
     wanted |= {"transposed": F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)}

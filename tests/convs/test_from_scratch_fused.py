@@ -1,0 +1,54 @@
+"""The fused from-scratch convolution beside the contract, which runs it uncompiled: compiled, and what it refuses."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from convbench.convs.base import UnsupportedLayerError
+from convbench.convs.from_scratch import FromScratchConv2d
+from convbench.convs.from_scratch_fused import fused
+from convbench.errors import UserError
+
+
+def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    return torch.autograd.grad(y, inputs, weights)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    ("geometry", "dtype", "limit"),
+    [
+        ((1, 1, 1, 3), torch.float32, 1e-5),
+        pytest.param((2, (1, 2), (2, 1), 1), torch.float32, 1e-5, marks=pytest.mark.slow),
+        pytest.param((1, 1, 1, 3), torch.bfloat16, 1e-2, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_compiled_it_gives_what_torch_gives_without_a_second_compilation(
+    geometry: tuple[int, ...], dtype: torch.dtype, limit: float
+) -> None:
+    x = torch.randn(2, 3, 17, 23, dtype=dtype, requires_grad=True)
+    weight = torch.randn(3, 3 // geometry[3], 3, 3, dtype=dtype, requires_grad=True)
+    bias = torch.randn(3, dtype=dtype, requires_grad=True)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, weight, bias)]
+    wanted = F.conv2d(*exact, *geometry)
+    wanted_grads = gradients(wanted, *exact)
+    before = counters["stats"]["unique_graphs"]
+    for _ in range(2):
+        y = fused(x, weight, bias, *geometry)
+        grads = gradients(y, x, weight, bias)
+    assert counters["stats"]["unique_graphs"] - before == 3  # the sum of taps, that of the gradient, the products
+    for got, right in zip((y, *grads), (wanted, *wanted_grads), strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - right).norm() / right.norm() < limit
+
+
+def test_many_channels_are_refused_as_a_layer_and_as_a_call() -> None:
+    message = r"at most 128 numbers, not 576; choose shift_matmul \(conv.implementation\)"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        FromScratchConv2d(8, 8, 3, implementation="fused")
+    with pytest.raises(UserError, match=message):
+        fused(torch.zeros(1, 8, 5, 5), torch.zeros(8, 8, 3, 3))
