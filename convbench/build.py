@@ -141,6 +141,11 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
     """
     before = before or Before()
     engine, device = config.engine, composition.device
+    if engine.cuda_graph and (device.type != "cuda" or world.size() > 1):
+        raise UserError(
+            f"a CUDA graph needs one process on a GPU, not {world.size()} on {device.type}; give false "
+            "(engine.cuda_graph)"
+        )
     loaded = composition.source.load()
     together = world.size() > 1
     deal = Deal(len(loaded.train), world.size() if together else engine.shards, world.rank() if together else None)
@@ -180,6 +185,7 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         keep_compiled_code(Path(engine.cache))
         # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
         network.compile(options={"fallback_random": True})
+        renderer.compile()
     step = TrainStep(
         network=network.train(),
         optimizer=build_optimizer(composition.optimizer, network, device),
@@ -191,6 +197,7 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         device=device,
         parallel=_parallel(network, device) if together else None,
         accumulate=engine.accumulate,
+        has_graph=engine.cuda_graph,
     )
     # Building convolutions of different types must not shift what dropout draws.
     torch.manual_seed(stable_seed(config.seed, "dropout", *([world.rank()] if world.rank() else [])))

@@ -61,6 +61,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engine.autocast": _one_of("none", "bf16", "fp16"),
     "engine.channels_last": _one_of(True, False),
     "engine.compile": _one_of("auto", True, False),
+    "engine.cuda_graph": _one_of(True, False),
     "engine.images": _one_of("auto", "device", "host"),
     "engine.accumulate": _whole(1),
     "engine.shards": _whole(1),

@@ -85,6 +85,16 @@ def compiled_losses_are_those_of_eager() -> str:
     return f"off by {off:.1e}"
 
 
+def a_cuda_graph_comes_to_the_losses_of_eager_steps() -> str:
+    """With a learning rate and a temperature that change in every step, and with scaled gradients."""
+    off = 0.0
+    for words in (("conv=dynamic", "temperature.epochs=4"), ("conv=weighted_sum", "engine.autocast=fp16")):
+        eager, graph = (losses(training(EAGER, f"engine.cuda_graph={word}", *words)) for word in ("false", "true"))
+        off = max(off, ((eager - graph).abs() / eager).max().item())
+    assert off < 0.02, off
+    return f"off by {off:.1e}"
+
+
 def annealing_compiles_nothing_anew() -> str:
     """While the temperature of dynamic convolutions falls in every step."""
     torch.compiler.reset()
@@ -141,7 +151,11 @@ CHECKS: tuple[Callable[[], str], ...] = (
     mixed_precision_comes_to_like_losses,
     images_from_the_host_come_to_the_same_losses,
 )
-GPU_CHECKS: tuple[Callable[[], str], ...] = (no_step_waits_for_the_device, the_fused_weighted_sum_is_right)
+GPU_CHECKS: tuple[Callable[[], str], ...] = (
+    no_step_waits_for_the_device,
+    the_fused_weighted_sum_is_right,
+    a_cuda_graph_comes_to_the_losses_of_eager_steps,
+)
 
 
 def run_checks() -> list[dict[str, Any]]:
@@ -180,6 +194,7 @@ def epochs(small: bool, data: Path | None, scratch: Path) -> list[dict[str, Any]
         pets = ("experiment=dog_cat_bird", "epochs=5", "engine.compile=true", *fast)
         runs += [(f"conv={conv}", *pets) for conv in ("standard", "weighted_sum", "dynamic")]
         runs.append(("conv=weighted_sum", "conv.implementation=fused", *pets))
+        runs += [(f"conv={conv}", "engine.cuda_graph=true", *pets) for conv in ("standard", "weighted_sum")]
         large = ("data=folder", f"data.root={data / 'cifar10'}", "model.depth=18", "epochs=3", "engine.compile=true")
         runs += [(f"conv={conv}", *large, *fast) for conv in ("standard", "dynamic")]
     found = []

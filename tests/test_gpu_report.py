@@ -1,9 +1,11 @@
 """The report for a GPU, made small on the CPU: the command itself must not be what fails where a GPU is at hand."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +26,34 @@ def test_one_command_checks_measures_and_writes_a_page(tmp_path: Path) -> None:
     assert report["loop"]["rungs"][0]["rung"] == "the usual script"
     assert all(run["seconds_per_epoch"] > 0 for run in report["epochs"])
     assert "convbench.train" in page.read_text()
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    module = importlib.import_module("gpu_report")
+    module.register_resolvers()
+    return module
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    "check",
+    [
+        "no_step_waits_for_the_device",
+        "the_fused_weighted_sum_is_right",
+        "a_cuda_graph_comes_to_the_losses_of_eager_steps",
+        "compiled_losses_are_those_of_eager",
+        "annealing_compiles_nothing_anew",
+        "mixed_precision_comes_to_like_losses",
+        "images_from_the_host_come_to_the_same_losses",
+    ],
+)
+def test_on_a_gpu(report: Any, check: str) -> None:
+    getattr(report, check)()
+
+
+def test_every_check_of_the_report_is_a_test_on_a_gpu_too(report: Any) -> None:
+    (marked,) = (mark for mark in test_on_a_gpu.pytestmark if mark.name == "parametrize")
+    assert {check.__name__ for check in (*report.CHECKS, *report.GPU_CHECKS)} == set(marked.args[1])

@@ -162,6 +162,11 @@ class Renderer:
         scale = 1.0 / (255.0 * torch.tensor(std))
         self.scale = scale.view(1, -1, 1, 1).to(device)
         self.shift = (-torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1).to(device)
+        self._render: Callable[[Tensor, Tensor, Draws], Tensor] = self._augmented
+
+    def compile(self) -> None:
+        """Make one kernel of each batch's shuffle, augmentation and normalisation, at the next batch."""
+        self._render = torch.compile(self._augmented)
 
     def plain(self, images: Tensor, rows: Tensor) -> Tensor:
         """Normalised float32 `(n, C, H, W)` of uint8 `images[rows]`."""
@@ -175,6 +180,9 @@ class Renderer:
             rows: int64 `(n,)`.
             draws: for these n samples.
         """
+        return self._render(images, rows, draws)
+
+    def _augmented(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
         channels, size = images.shape[1], images.shape[2]
         along = torch.arange(size, device=images.device)
         # The source row of each target row, (n, H), and the source column of each target column, (n, W). Like a

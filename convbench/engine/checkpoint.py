@@ -16,7 +16,7 @@ def training_state(step: TrainStep) -> dict[str, Any]:
         "network": step.network.state_dict(),
         "optimizer": step.optimizer.state_dict(),
         "scaler": step.scaler.state_dict(),
-        "meter": {"sums": step.meter.sums, "count": step.meter.count},
+        "meter": step.meter.sums,
         "rng": {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -29,8 +29,7 @@ def restore_training_state(step: TrainStep, state: dict[str, Any]) -> None:
     step.network.load_state_dict(state["network"])
     step.optimizer.load_state_dict(state["optimizer"])
     step.scaler.load_state_dict(state["scaler"])
-    step.meter.sums.copy_(state["meter"]["sums"])
-    step.meter.count = state["meter"]["count"]
+    step.meter.sums.copy_(state["meter"])
     torch.set_rng_state(state["rng"]["cpu"].cpu())
     if state["rng"]["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([rng.cpu() for rng in state["rng"]["cuda"]])

@@ -24,23 +24,22 @@ class Meter:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(2, device=device)  # loss, correct
-        self.count = 0
+        self.sums = torch.zeros(3, device=device)  # loss, correct, samples
 
     def reset(self) -> None:
         """Start a new mean."""
         self.sums.zero_()
-        self.count = 0
 
     def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss `()`, logits `(N, classes)`, labels `(N,)` or probabilities `(N, classes)`."""
         if labels.ndim == 2:
             labels = labels.argmax(1)
         correct = (logits.argmax(1) == labels).sum()
-        self.sums += torch.stack([mean_loss.float() * len(labels), correct.float()])
-        self.count += len(labels)
+        self.sums += functional.pad(
+            torch.stack([mean_loss.float() * len(labels), correct.float()]), (0, 1), value=len(labels)
+        )
 
     def read(self) -> Score:
         """Means since the last reset, over all processes; waits for the device."""
-        loss, correct, count = world.added_up(functional.pad(self.sums, (0, 1), value=self.count)).tolist()
+        loss, correct, count = world.added_up(self.sums).tolist()
         return Score(loss / count, correct / count)

@@ -25,15 +25,17 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
 def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, device: torch.device) -> Optimizer:
     """Make the optimizer, with PyTorch's fused kernels where it has them.
 
-    On a GPU the learning rate becomes a tensor there: it is filled in place, so that compiled steps see a constant.
+    On a GPU the learning rate becomes a tensor there: it is filled in place, so that compiled steps see a constant; and
+    an optimizer that counts steps counts them there, so that a CUDA graph can hold its step.
 
     Args:
         factory: a partial of an optimizer class with its arguments.
         network: on its device already.
         device: of the network.
     """
-    fused = {"fused": True} if "fused" in inspect.signature(getattr(factory, "func", factory)).parameters else {}
-    optimizer = factory(parameter_groups(network), **fused)
+    known = inspect.signature(getattr(factory, "func", factory)).parameters
+    wanted = {"fused": True} | ({"capturable": True} if device.type == "cuda" else {})
+    optimizer = factory(parameter_groups(network), **{name: value for name, value in wanted.items() if name in known})
     if device.type == "cuda":
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from convbench.engine.device import autocast
+from convbench.engine.graph import StepGraph
 from convbench.engine.metrics import Meter
 from convbench.engine.optimizers import set_learning_rate
 from convbench.engine.schedules import Anneal, Clock, Schedule
@@ -31,6 +32,7 @@ class TrainStep:
         parallel: the network as it is called: wrapped, where several processes train together; None for itself.
         accumulate: parts of a batch that go through the network one after the other, to need less memory; processes
             exchange gradients after the last one only.
+        has_graph: launch a step at once, as a CUDA graph.
 
     Attributes:
         meter: loss and accuracy over the samples of the epoch.
@@ -49,6 +51,7 @@ class TrainStep:
         device: torch.device,
         parallel: DistributedDataParallel | None = None,
         accumulate: int = 1,
+        has_graph: bool = False,
     ) -> None:
         self.network = network
         self.parallel = parallel
@@ -71,6 +74,7 @@ class TrainStep:
         ]
 
         losses: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
+        self._carry_out = StepGraph(self._update) if has_graph else self._update
         self._auxiliary_losses = [loss for loss in losses if loss is not None and loss() is not None]
 
     @property
@@ -87,6 +91,9 @@ class TrainStep:
             labels: what they show.
         """
         self._set_clock(step)
+        self._carry_out(batch, labels)
+
+    def _update(self, batch: Tensor, labels: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         *most, last = zip(batch.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
         if most:

@@ -111,6 +111,22 @@ def test_crop_flip_and_cutout_match_a_reference_that_goes_sample_by_sample(
     np.testing.assert_allclose(batch.numpy(), reference(images, rows, draws, augment), atol=1e-6)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_compiled_it_renders_the_same_bits_for_every_batch_without_compiling_again(channels_last: bool) -> None:
+    augment = Augment(crop_padding=2, padding_mode="reflect", flip=True, cutout=3)
+    plain, compiled = (renderer(augment, channels_last=channels_last) for _ in range(2))
+    compiled.compile()
+    images, draws = pictures(), augment.draw(12, 7, seed=1, epoch=0)
+    compiled.augmented(images, torch.arange(4), draws[:4])
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for part in (slice(4, 8), slice(8, 12)):
+            rows = torch.arange(12)[part]
+            got, wanted = (one.augmented(images, rows, draws[part]) for one in (compiled, plain))
+            assert torch.equal(got, wanted)
+            assert got.stride() == wanted.stride()
+
+
 def test_both_memory_formats_hold_equal_values() -> None:
     augment = Augment(crop_padding=3, flip=True, cutout=3)
     images, rows = pictures(), torch.arange(12)
