@@ -51,13 +51,14 @@ def test_what_does_not_exist_is_told_in_a_sentence(run_here: Any, arguments: lis
 @pytest.mark.slow
 def test_the_ladder_has_a_rung_for_each_technique_and_one_without_each(run_module: Any, tmp_path: Path) -> None:
     small = ("model.depth=8", "model.widths=[4,8,8]", "data.train=256", "data.val=20", "data.test=20", "batch_size=32")
-    done = run_module("bench", "suite=loop", *small, "loop.rounds=1", "loop.steps=1", "output=measured")
+    auto = ("conv=weighted_sum", "conv.implementation=auto")
+    done = run_module("bench", "suite=loop", *small, *auto, "loop.rounds=1", "loop.steps=1", "output=measured")
     assert done.code == 0, done.err
     rungs = json.loads((tmp_path / "measured" / "loop.json").read_text())["rungs"]
     names = [rung["rung"] for rung in rungs]
     up = [name.removeprefix("+ ") for name in names if name.startswith("+ ")]
     assert names[0] == "the usual script"
-    assert "compile" in up
+    assert up[-2:] == ["fastest implementations", "compile"]
     assert [name.removeprefix("without ") for name in names if name.startswith("without ")] == up
     assert names[-2:] == ["bare loop", "convbench.train"]
     assert rungs[0]["times_the_usual"] == 1

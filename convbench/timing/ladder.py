@@ -29,7 +29,6 @@ class Technique:
         name: in tables.
         text: what it does.
         devices: types of device on which it can be switched.
-        precision: whether it changes the numbers beyond rounding.
     """
 
     name: str
@@ -37,6 +36,7 @@ class Technique:
     devices: tuple[str, ...] = ("cpu", "cuda", "mps")
 
 
+_AUTO = "fastest implementations"
 TECHNIQUES = (
     Technique("device augmentation", "crops and flips of the whole batch at once, instead of one PIL image at a time"),
     Technique("data on the device", "uint8 images where the network is, instead of a DataLoader"),
@@ -47,14 +47,16 @@ TECHNIQUES = (
     Technique("channels_last", "images and weights lie in memory channel by channel within a pixel"),
     Technique("autocast", "bfloat16 where it is safe", ("cuda",)),
     Technique("fused optimizer", "one kernel updates all weights"),
+    Technique(_AUTO, "each layer takes the implementation that measured fastest: conv.implementation=auto"),
     Technique("compile", "torch.compile"),
     Technique("CUDA graph", "the whole step is one launch: torch.compile's mode reduce-overhead", ("cuda",)),
 )
 
 
-def techniques(device: torch.device) -> list[str]:
-    """Names of those that this type of device has."""
-    return [technique.name for technique in TECHNIQUES if device.type in technique.devices]
+def techniques(device: torch.device, has_choice: bool) -> list[str]:
+    """Names of those that this type of device has, for a network whose convolutions leave their implementation open."""
+    names = [technique.name for technique in TECHNIQUES if device.type in technique.devices]
+    return [name for name in names if has_choice or name != _AUTO]
 
 
 class Loop:
@@ -62,6 +64,8 @@ class Loop:
 
     Args:
         build: makes the network, with convolutions swapped; called with whether convolutions before a norm have a bias.
+        choose: gives convolutions that leave it open the fastest implementation; called with the network on its device,
+            the precision and the memory format.
         splits: the images, on the CPU.
         augment: how training images are varied: cropped and flipped.
         num_classes: of the data.
@@ -74,6 +78,7 @@ class Loop:
     def __init__(
         self,
         build: Callable[[bool], nn.Module],
+        choose: Callable[[nn.Module, str, torch.memory_format], object],
         splits: Splits,
         augment: Augment,
         num_classes: int,
@@ -89,13 +94,16 @@ class Loop:
         self.network = build("no bias before norm" not in names).to(device).train()
         if channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
+        precision = "bf16" if "autocast" in names else "none"
+        if _AUTO in names:
+            choose(self.network, precision, torch.channels_last if channels_last else torch.contiguous_format)
         if "compile" in names:
             self.network.compile(mode="reduce-overhead" if "CUDA graph" in names else None)
         fused = {"fused": True} if "fused optimizer" in names else {"foreach": False}
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4, **fused
         )
-        self.autocast = autocast(device, "bf16" if "autocast" in names else "none")
+        self.autocast = autocast(device, precision)
         self.sums = torch.zeros(2, device=device)
         self.batches = self._forever(splits, augment, channels_last, num_classes, batch_size, seed)
 

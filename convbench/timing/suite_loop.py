@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from convbench.build import build_training, compose
 from convbench.config import check
-from convbench.data.types import Splits
+from convbench.convs.base import AUTO, Conv2dBase
+from convbench.data.types import ImageSpec, Splits
 from convbench.engine.device import choose_device, describe_device, set_up, synchronize
+from convbench.engine.remembered import Remembered
 from convbench.engine.trainer import Trainer
 from convbench.errors import UserError
 from convbench.logs.console import Console
@@ -29,6 +31,7 @@ from convbench.timing.clock import Times
 from convbench.timing.files import bar_chart, write_csv, write_json
 from convbench.timing.ladder import LR, Loop, techniques
 from convbench.timing.memory import peak_bytes
+from convbench.timing.tuning import choose_implementations
 
 _EPOCHS = 1000  # of the run that is measured a part of
 _WARM_STEPS = 4  # at the start of each turn: what a DataLoader has fetched meanwhile is used up, and caches are warm
@@ -47,12 +50,12 @@ class BareLoop:
     """Nothing but a compiled step on one batch that never changes: no augmentation, no metrics, no schedule."""
 
     def __init__(self, network: nn.Module, batch: Tensor, labels: Tensor) -> None:
-        self.network = network.to(batch.device).to(memory_format=torch.channels_last).train()
+        self.network = network.to(memory_format=torch.channels_last).train()
         self.network.compile()
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
         )
-        self.batch, self.labels = batch.contiguous(memory_format=torch.channels_last), labels
+        self.batch, self.labels = batch, labels
 
     def steps(self, count: int) -> None:
         """Train so many steps."""
@@ -110,7 +113,7 @@ def run_loop(config: DictConfig, folder: Path) -> None:
             return build_network(chosen, spec).network
 
     with tempfile.TemporaryDirectory() as scratch:
-        loops = _loops(config, build, splits, len(spec.classes), device, Path(scratch))
+        loops = _loops(config, build, splits, spec, device, Path(scratch))
         measured = _in_turns(loops, config.loop, device)
     rows = _rows(measured, config.batch_size)
     _show(rows, config.batch_size, device)
@@ -128,19 +131,29 @@ def _loops(
     config: DictConfig,
     build: Callable[[bool], nn.Module],
     splits: Splits,
-    num_classes: int,
+    spec: ImageSpec,
     device: torch.device,
     scratch: Path,
 ) -> dict[tuple[str, str], Callable[[], Trained]]:
     """What is to be measured, by kind (`up`, `down`, `whole`) and name; made when its turn comes to be warmed up."""
-    chosen, names = config.loop, techniques(device)
+    chosen = config.loop
+    batch = torch.randn(config.batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    remembered = Remembered(Path(config.engine.cache), device)
+    has_choice = any(isinstance(conv, Conv2dBase) and conv.implementation == AUTO for conv in build(False).modules())
+    names = techniques(device, has_choice)
+
+    def choose(network: nn.Module, precision: str, memory_format: torch.memory_format) -> nn.Module:
+        choose_implementations(network, batch.contiguous(memory_format=memory_format), precision, remembered)
+        return network
+
     if chosen.rungs not in ("all", "up", "down"):
         raise UserError(f"there are no rungs {chosen.rungs!r}; choose all, up or down (loop.rungs)")
     augment = make(config.augment, "augment")
 
     def loop(*used: str) -> Callable[[], Trained]:
         return lambda: Loop(
-            build, splits, augment, num_classes, config.batch_size, device, frozenset(used), config.seed
+            build, choose, splits, augment, len(spec.classes), config.batch_size, device, frozenset(used), config.seed
         )
 
     loops: dict[tuple[str, str], Callable[[], Trained]] = {("up", _USUAL): loop()}
@@ -151,11 +164,10 @@ def _loops(
     if chosen.rungs != "up":
         for name in names:
             loops["down", f"without {name}"] = loop(*(other for other in names if other != name))
-    split = splits.train
-    assert split.labels is not None
-    rows = split.indices[: config.batch_size]
-    batch, labels = torch.randn(len(rows), *split.images.shape[1:]).to(device), split.labels[rows].to(device)
-    loops["whole", _BARE] = lambda: BareLoop(build(False), batch, labels)
+    labels = torch.randint(len(spec.classes), (config.batch_size,), device=device)
+    loops["whole", _BARE] = lambda: BareLoop(
+        choose(build(False).to(device), "none", torch.channels_last), batch, labels
+    )
     loops["whole", _OURS] = lambda: OurLoop(_compiled(config), scratch / "run")
     return loops
 
