@@ -109,6 +109,7 @@ def compose(config: DictConfig) -> Composition:
     Raises:
         UserError: whatever a user can mend.
     """
+    keep_compiled_code(Path(config.engine.cache))
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, config.engine.deterministic)
     source: Source = make(config.data, "data")
@@ -182,10 +183,10 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         steps = config.epochs * len(train)
         compilation = world.of_first(decide(network, batch, engine.autocast, steps, remembered, name))
     if compilation.is_on:
-        keep_compiled_code(Path(engine.cache))
         # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
         network.compile(options={"fallback_random": True})
-        renderer.compile()
+        if device.type == "cuda":
+            renderer.compile()  # on a CPU it takes longer than what it replaces
     step = TrainStep(
         network=network.train(),
         optimizer=build_optimizer(composition.optimizer, network, device),

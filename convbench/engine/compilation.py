@@ -41,7 +41,10 @@ class Compilation:
 
 
 def keep_compiled_code(folder: Path) -> None:
-    """Let PyTorch keep what it compiles where the next run finds it, also after a restart of the machine."""
+    """Let PyTorch keep what it compiles where the next run finds it, also after a restart of the machine.
+
+    The compiler looks for this when it is imported, and an optimizer imports it.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -53,3 +54,16 @@ def test_a_trial_says_that_it_is_eager_and_why(run_here: Any, results: Any) -> N
     assert "eager (only 8 steps)" in run_here("train", *TINY, "engine.compile=auto").out
     ((_, result),) = results()
     assert result["compiled"] is False
+
+
+@pytest.mark.slow
+def test_what_one_run_compiled_the_next_one_finds(
+    run_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    words = (*TINY, "engine.compile=true", "engine.cache=cache")
+    assert run_module("train", *words, "hydra.run.dir=first").code == 0
+    kept = set((tmp_path / "cache" / "compiled").rglob("*.so"))
+    assert kept
+    assert run_module("train", *words, "hydra.run.dir=second").code == 0
+    assert set((tmp_path / "cache" / "compiled").rglob("*.so")) == kept
