@@ -7,6 +7,7 @@ docs/performance.json.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -110,7 +111,24 @@ def convolutions() -> Rows:
 
 
 def implementations() -> Rows:
-    """What `auto` chooses in the layers of a ResNet-20, against each implementation for all layers."""
+    """What `auto` chooses in the layers of a ResNet-20, with large pages of memory and with PyTorch's usual ones."""
+    found = {}
+    for pages, flag in (("large pages", "1"), ("usual pages", "0")):
+        code = "import json, performance; print(json.dumps(performance.tuned()))"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent,
+            env=os.environ | {"THP_MEM_ALLOC_ENABLE": flag},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        found[pages] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def tuned(rounds: int = 15) -> Rows:
+    """What `auto` chooses, against each implementation for all layers."""
+    register_resolvers()
     found: Rows = {}
     for name in ("weighted_sum", "dynamic"):
         keys: Any = load_option("conv", name, "conv")
@@ -121,19 +139,18 @@ def implementations() -> Rows:
         for layer in shapes("resnet20"):
             conv = factory(**layer.arguments).to(memory_format=torch.channels_last)
             assert isinstance(conv, Conv2dBase)
-            x = torch.empty(128, layer.arguments["in_channels"], *layer.size).contiguous(
-                memory_format=torch.channels_last
-            )
+            x = torch.empty(128, layer.arguments["in_channels"], *layer.size)
+            x = x.contiguous(memory_format=torch.channels_last)
             first = {way: times.median for way, times in medians(conv, x, "none").items()}
             best = min(first, key=lambda way: first[way])
             chosen[best] = chosen.get(best, 0) + layer.count
             calls = {}
             for way in (*first, "auto"):  # measured anew, so that luck in choosing is no speed
-                twin = factory(**layer.arguments).to(memory_format=torch.channels_last)
+                twin = copy.deepcopy(conv)
                 twin.use(best if way == "auto" else way)
                 calls[way] = training_call(twin, x, "none")
-            for way, times in in_turns(calls, CPU, rounds=9).items():
-                sums[way] = sums.get(way, np.zeros(9)) + layer.count * np.array(times.seconds)
+            for way, times in in_turns(calls, CPU, rounds).items():
+                sums[way] = sums.get(way, np.zeros(rounds)) + layer.count * np.array(times.seconds)
         found[name] = {
             "chosen": chosen,
             "seconds": {way: statistics.median(times) for way, times in sums.items()},
@@ -291,72 +308,41 @@ def rung(rows: Sequence[Rows], name: str) -> Rows:
 
 def figures(found: Rows) -> list[str]:
     """The figures that were asked for, beside what was measured."""
-    steps, lines, auto = found["ladder"], found["scale"]["lines"], found["implementations"]
-    rows = []
-    for conv, wanted in (("standard", 1.8), ("weighted_sum", 2.5)):
-        ours, bare = rung(steps[conv], "convbench.train"), rung(steps[conv], "bare loop")
-        rows.append(
-            [
-                f"{conv}: `convbench.train` over the usual script, images/s",
-                f"≥ {wanted}",
-                f"{ours['times_the_usual']:.2f}",
-            ]
-        )
-        share = ours["images_per_second"] / bare["images_per_second"]
-        rows.append([f"{conv}: `convbench.train` over a bare compiled loop, images/s", "≥ 0.93", f"{share:.2f}"])
-    rows.append(["weighted_sum over standard, images/s", "≥ 1.4", f"{found['convolutions']['times_standard']:.2f}"])
-    rows.append(
-        [
-            "dynamic, layers of ResNet-20: `auto` over `grouped`, time",
-            "≤ 0.75",
-            f"{auto['dynamic']['auto_over']['grouped']:.2f}",
-        ]
-    )
-    for name in auto:
-        over = max(auto[name]["auto_over"].values())
-        rows.append(
-            [f"{name}, layers of ResNet-20: `auto` over the best single implementation, time", "≤ 1.03", f"{over:.2f}"]
-        )
+    rows: list[list[str]] = []
+
+    def add(figure: str, wanted: str, measured: str) -> None:
+        rows.append([figure, wanted, measured])
+
+    for conv, wanted in (("standard", "1.8"), ("weighted_sum", "2.5")):
+        ours = rung(found["ladder"][conv], "convbench.train")
+        add(f"{conv}: images/s over those of the usual script", f"≥ {wanted}", f"{ours['times_the_usual']:.2f}")
+        add(f"{conv}: images/s over those of a bare compiled loop", "≥ 0.93", f"{ours['times_the_bare']:.2f}")
+    times = found["convolutions"]["times_standard"]
+    add("images/s of weighted_sum over those of standard", "≥ 1.4", f"{times:.2f}")
+    layers = "layers of ResNet-20"
+    for pages, convs in found["implementations"].items():
+        over = convs["dynamic"]["auto_over"]["grouped"]
+        add(f"{layers}, {pages}: time of dynamic's `auto` over `grouped`", "≤ 0.75", f"{over:.2f}")
+        for name, row in convs.items():
+            over = max(row["auto_over"].values())
+            add(f"{layers}, {pages}: time of {name}'s `auto` over its best single one", "≤ 1.03", f"{over:.2f}")
     scratch = json.loads(FROM_SCRATCH.read_text())["seconds"]
     one, both = scratch["Convolution"], scratch["Convolution, forward and backward"]
+    over = one["each colour"]["shift_matmul"] / one["each colour"]["F.conv2d"]
+    add("860 x 1600, each colour: time of `shift_matmul` over `F.conv2d`, channels first", "≤ 1.3", f"{over:.2f}")
     for kernel in one:
-        best = [min(times[kernel]["F.conv2d"], times[kernel]["F.conv2d, channels_last"]) for times in (one, both)]
-        shifted = one[kernel]["shift_matmul"] / one[kernel]["F.conv2d"]
-        if kernel == "each colour":
-            rows.append(
-                [
-                    "1x3x860x1600, each colour: `shift_matmul` over `F.conv2d` (channels first), time",
-                    "≤ 1.3",
-                    f"{shifted:.2f}",
-                ]
-            )
-        rows.append(
-            [
-                f"1x3x860x1600, {kernel}: `fused` over `F.conv2d` in its faster memory format, time",
-                "≤ 1.0",
-                f"{one[kernel]['fused'] / best[0]:.2f}",
-            ]
-        )
-        rows.append(["the same, forward and backward", "≤ 2", f"{both[kernel]['fused'] / best[1]:.2f}"])
-    share = max(one["share"] for one in found["batches"].values())
-    rows.append(["batches and augmentation, share of a step", "≤ 5 %", f"{100 * share:.1f} %"])
-    rows.append(
-        ["seconds an epoch, 1,000 to 60,000 images: R² of a line", "> 0.99", f"{lines['seconds']['r_squared']:.4f}"]
-    )
-    rows.append(
-        [
-            "memory for each further image; its pixels are 3,072 bytes",
-            "flat",
-            f"{lines['memory']['per_image']:,.0f} bytes, R² {lines['memory']['r_squared']:.4f}",
-        ]
-    )
-    rows.append(
-        [
-            "second start of a compiling command over the first, time",
-            "≤ 60 %",
-            f"{100 * found['starts']['second_over_first']:.0f} %",
-        ]
-    )
+        for kind, direction, most in ((one, "forward", "1.0"), (both, "forward and backward", "2")):
+            best = min(kind[kernel]["F.conv2d"], kind[kernel]["F.conv2d, channels_last"])
+            text = f"860 x 1600, {kernel}, {direction}: time of `fused` over the faster `F.conv2d`"
+            add(text, f"≤ {most}", f"{kind[kernel]['fused'] / best:.2f}")
+    share = max(row["share"] for row in found["batches"].values())
+    add("share of a step that making and augmenting its batch takes", "≤ 5 %", f"{100 * share:.1f} %")
+    seconds, memory = found["scale"]["lines"]["seconds"], found["scale"]["lines"]["memory"]
+    add("seconds an epoch, 1,000 to 60,000 images: R² of a line", "> 0.99", f"{seconds['r_squared']:.4f}")
+    text = f"{memory['per_image']:,.0f} bytes, R² {memory['r_squared']:.4f}"
+    add("memory for each further image (its pixels are 3,072 bytes)", "flat", text)
+    again = found["starts"]["second_over_first"]
+    add("time of a compiling command over its first time", "≤ 60 %", f"{100 * again:.0f} %")
     return markdown_table(["figure", "wanted", "measured"], rows)
 
 
@@ -380,6 +366,57 @@ def where(found: Rows) -> str:
     return f"On {found['device']}, torch {found['torch']}, batches of 128 images of 32 x 32 pixels."
 
 
+def guide(found: Rows) -> list[str]:
+    """Every item of PyTorch's performance tuning guide, with the switch and the measured effect."""
+
+    def gain(name: str) -> str:
+        steps = found["ladder"]
+        parts = [
+            f"{conv} {rung(steps[conv], f'+ {name}')['gain']:.2f}, {rung(steps[conv], f'without {name}')['gain']:.2f}"
+            for conv in steps
+        ]
+        return "; ".join(parts)
+
+    def times(way: str) -> str:
+        return f"{found['whole_runs'][way]['times']:.2f} times as fast"
+
+    gpu = "not measured yet"
+    scores = found["evaluation"]["without gradients"]["times"]
+    rows = [
+        ("Asynchronous data loading and augmentation", "none needed: images lie on the device as uint8, batches are "
+         "made there; `engine.images=host` fetches ahead", f"on the device: {gain('data on the device')}; "
+         f"augmentation there: {gain('device augmentation')}"),
+        ("No gradients in validation", "always", f"{scores:.2f} times as fast"),
+        ("No bias before a batch norm", "networks have none; `conv.bias=`", gain("no bias before norm")),
+        ("`grad = None` instead of zeros", "always", gain("grad=None")),
+        ("Fuse operations", "`engine.compile=`", gain("compile")),
+        ("channels_last", "`engine.channels_last=`", gain("channels_last")),
+        ("Checkpoint intermediate buffers", "no: `engine.accumulate=` is the way to less memory", ""),
+        ("Disable debugging APIs", "none is on; what looks inside a network does so between epochs", ""),
+        ("NUMA controls", "for whoever starts the process: `numactl`", "one node here"),
+        ("OpenMP threads", "`engine.threads=`", f"one instead of two: {times('one thread')}"),
+        ("Intel's OpenMP library", "for whoever starts the process: `LD_PRELOAD`", "not measured"),
+        ("Another memory allocator", "PyTorch's large pages: `THP_MEM_ALLOC_ENABLE=1`, unless it is set",
+         f"without: {times('without large pages')}"),
+        ("oneDNN Graph", "no: for inference with TorchScript", ""),
+        ("DistributedDataParallel on a CPU", "`torchrun`", f"two of a thread: {times('two processes of one thread')}"),
+        ("Tensor cores", "TF32 products, unless `engine.deterministic=true`; `engine.autocast=`", gpu),
+        ("CUDA graphs", "`engine.cuda_graph=`", gpu),
+        ("cuDNN's auto-tuner", "always, unless `engine.deterministic=true`", gpu),
+        ("No synchronisation of host and device", "always: a step reads nothing; a look every `engine.log_every` steps",
+         gain("no host reads")),
+        ("Create tensors on the device", "always", "in: data on the device"),
+        ("Mixed precision", "`engine.autocast=`", gpu),
+        ("Preallocate for inputs of different lengths", "no: every batch has one shape", ""),
+        ("An efficient data-parallel backend", "`torchrun`: DistributedDataParallel", f"on GPUs {gpu}"),
+        ("No all-reduce while gradients accumulate", "always: `engine.accumulate=`", "counted by a test"),
+        ("Order of layers as they run", "no: all parameters are used in every step", ""),
+        ("Balance the load", "always: each process gets equal parts of each batch", ""),
+        ("Beside the guide: a fused optimizer", "always, where PyTorch has it", gain("fused optimizer")),
+    ]  # fmt: skip
+    return markdown_table(["item", "here", "measured"], rows, left=3)
+
+
 def others(found: Rows) -> list[str]:
     """What is no rung of the ladder."""
     runs = [
@@ -389,9 +426,10 @@ def others(found: Rows) -> list[str]:
         [way, f"{row['images_per_second']:,.0f}", f"{row['times']:.2f}"] for way, row in found["evaluation"].items()
     ]
     chosen = [
-        [name, ", ".join(f"{count} {way}" for way, count in row["chosen"].items()),
+        [name, pages, ", ".join(f"{count} {way}" for way, count in row["chosen"].items()),
          ", ".join(f"{way} {1000 * second:.0f}" for way, second in row["seconds"].items())]
-        for name, row in found["implementations"].items()
+        for pages, convs in found["implementations"].items()
+        for name, row in convs.items()
     ]  # fmt: skip
     parts = [
         [conv, f"{1000 * row['batch_seconds']:.2f}", f"{1000 * row['step_seconds']:.1f}", f"{100 * row['share']:.1f}"]
@@ -405,7 +443,7 @@ def others(found: Rows) -> list[str]:
     return [
         *markdown_table(["an epoch of weighted_sum", "images/s", "times as fast"], runs), "",
         *markdown_table(["the validation set", "images/s", "times as fast"], scores), "",
-        *markdown_table(["layers of ResNet-20", "`auto` chose", "ms of all layers, training"], chosen, 3), "",
+        *markdown_table(["layers of ResNet-20", "memory", "`auto` chose", "ms of all layers, training"], chosen, 4), "",
         *markdown_table(["making batches", "ms a batch", "ms a step", "%"], parts), "",
         *markdown_table(["images", "seconds an epoch", "MB at the peak"], points), "",
         *markdown_table(["whole command, 512 images, one epoch", "seconds"], begun), "",
@@ -454,6 +492,7 @@ def main() -> None:
     name = Path(__file__).name
     write_section(PAGE, "figures", name, figures(found))
     write_section(PAGE, "ladder", name, ladders(found))
+    write_section(PAGE, "guide", name, guide(found))
     write_section(PAGE, "others", name, others(found))
     write_section(README, "speed", name, readme_lines(found))
 

@@ -72,10 +72,12 @@ def scaled_inputs(
 ) -> Tensor:
     """Scale a copy of the image for each expert, and convolve all K * C_in channels once, which also adds up."""
     shares, weight = _taps_as_experts(shares, weight)
-    scales = shares.to(x.dtype)[:, None, :, None, None, None]
-    copies = x.unflatten(1, (groups, 1, -1)) * scales  # (N, G, K, C_in/G, H, W)
+    scales = shares.to(x.dtype)[:, None, None, None, :, None]
+    # (N, H, W, G, K, C_in/G): with channels last, as x mostly lies, a copy is written in one go.
+    copies = x.permute(0, 2, 3, 1).unflatten(3, (groups, 1, -1)) * scales
     kernels = weight.permute(1, 0, 2, 3, 4).flatten(1, 2)  # (C_out, K * C_in/G, K_h, K_w)
-    return _add_bias(F.conv2d(copies.flatten(1, 3), kernels, None, stride, padding, dilation, groups), bias)
+    y = F.conv2d(copies.flatten(3).permute(0, 3, 1, 2), kernels, None, stride, padding, dilation, groups)
+    return _add_bias(y, bias)
 
 
 def unfold(

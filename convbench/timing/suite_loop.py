@@ -215,6 +215,7 @@ def _rows(measured: dict[tuple[str, str], dict[str, Any]], batch_size: int) -> l
                 "images_per_second": batch_size / statistics.median(seconds),
                 "memory": found["memory"],
                 "times_the_usual": _ratio(usual, seconds),
+                "times_the_bare": _ratio(measured["whole", _BARE]["seconds"], seconds),
                 "gain": _ratio(before, seconds) if kind == "up" else _ratio(seconds, top) if kind == "down" else None,
             }
         )
