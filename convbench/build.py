@@ -181,7 +181,8 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
         compilation = Compilation(name, before.compiled)
     elif engine.compile == "auto":
         steps = config.epochs * len(train)
-        compilation = world.of_first(decide(network, batch, engine.autocast, steps, remembered, name))
+        found = decide(network, batch, engine.autocast, config.epochs, steps, remembered, name)
+        compilation = world.of_first(found)
     if compilation.is_on:
         # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
         network.compile(options={"fallback_random": True})

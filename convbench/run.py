@@ -103,7 +103,7 @@ class Run:
             describe_device(composition.device),
             "float32" if config.engine.autocast == "none" else f"autocast {config.engine.autocast}",
             "channels_last" if config.engine.channels_last else "channels first",
-            str(training.compilation),
+            "compiled" if training.compilation.is_on else "eager",
         ]
         if world.size() > 1:
             engine[0] = f"{world.size()} processes, each {engine[0]}"
@@ -118,6 +118,7 @@ class Run:
             "run": f"{config.epochs} epochs of {len(training.train)} steps of {config.batch_size} images, "
             f"seed {config.seed}" + (f"; going on after epoch {start}" if start else ""),
             "device": ", ".join(engine),
+            **({"compile": training.compilation.why} if training.compilation.why else {}),
             "folder": str(self.folder.path),
         }
 

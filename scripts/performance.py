@@ -136,6 +136,7 @@ def tuned(rounds: int = 15) -> Rows:
         factory = conv_factory(keys["_target_"], **arguments)
         sums: dict[str, np.ndarray[Any, Any]] = {}
         chosen: dict[str, int] = {}
+        layers: dict[str, dict[str, float]] = {}
         for layer in shapes("resnet20"):
             conv = factory(**layer.arguments).to(memory_format=torch.channels_last)
             assert isinstance(conv, Conv2dBase)
@@ -149,10 +150,13 @@ def tuned(rounds: int = 15) -> Rows:
                 twin = copy.deepcopy(conv)
                 twin.use(best if way == "auto" else way)
                 calls[way] = training_call(twin, x, "none")
-            for way, times in in_turns(calls, CPU, rounds).items():
+            measured = in_turns(calls, CPU, rounds)
+            layers[f"{layer.count} x {layer}"] = {way: times.median for way, times in measured.items()}
+            for way, times in measured.items():
                 sums[way] = sums.get(way, np.zeros(rounds)) + layer.count * np.array(times.seconds)
         found[name] = {
             "chosen": chosen,
+            "layers": layers,
             "seconds": {way: statistics.median(times) for way, times in sums.items()},
             "auto_over": {way: ratio(sums["auto"], times) for way, times in sums.items() if way != "auto"},
         }
@@ -306,6 +310,13 @@ def rung(rows: Sequence[Rows], name: str) -> Rows:
     return next(row for row in rows if row["rung"] == name)
 
 
+def settled(rows: Sequence[Rows]) -> Rows:
+    """`convbench.train` as `engine.compile=auto` ends up once it knows both: compiled, or eager."""
+    return min(
+        (row for row in rows if row["rung"].startswith("convbench.train")), key=lambda row: row["seconds_per_step"]
+    )
+
+
 def figures(found: Rows) -> list[str]:
     """The figures that were asked for, beside what was measured."""
     rows: list[list[str]] = []
@@ -314,11 +325,11 @@ def figures(found: Rows) -> list[str]:
         rows.append([figure, wanted, measured])
 
     for conv, wanted in (("standard", "1.8"), ("weighted_sum", "2.5")):
-        ours = rung(found["ladder"][conv], "convbench.train")
+        ours = settled(found["ladder"][conv])
         add(f"{conv}: images/s over those of the usual script", f"≥ {wanted}", f"{ours['times_the_usual']:.2f}")
         add(f"{conv}: images/s over those of a bare compiled loop", "≥ 0.93", f"{ours['times_the_bare']:.2f}")
     times = found["convolutions"]["times_standard"]
-    add("images/s of weighted_sum over those of standard", "≥ 1.4", f"{times:.2f}")
+    add("eager, in turns: images/s of weighted_sum over those of standard", "≥ 1.4", f"{times:.2f}")
     layers = "layers of ResNet-20"
     for pages, convs in found["implementations"].items():
         over = convs["dynamic"]["auto_over"]["grouped"]
@@ -431,6 +442,12 @@ def others(found: Rows) -> list[str]:
         for pages, convs in found["implementations"].items()
         for name, row in convs.items()
     ]  # fmt: skip
+    ways = [way for way in found["implementations"]["large pages"]["dynamic"]["seconds"] if way != "auto"]
+    apart = [
+        [layer, *("/".join(f"{1000 * convs['dynamic']['layers'][layer][way]:.1f}" for convs in pages) for way in ways)]
+        for pages in [list(found["implementations"].values())]
+        for layer in pages[0]["dynamic"]["layers"]
+    ]
     parts = [
         [conv, f"{1000 * row['batch_seconds']:.2f}", f"{1000 * row['step_seconds']:.1f}", f"{100 * row['share']:.1f}"]
         for conv, row in found["batches"].items()
@@ -444,6 +461,7 @@ def others(found: Rows) -> list[str]:
         *markdown_table(["an epoch of weighted_sum", "images/s", "times as fast"], runs), "",
         *markdown_table(["the validation set", "images/s", "times as fast"], scores), "",
         *markdown_table(["layers of ResNet-20", "memory", "`auto` chose", "ms of all layers, training"], chosen, 4), "",
+        *markdown_table([f"ms of dynamic's layers, {'/'.join(found['implementations'])}", *ways], apart), "",
         *markdown_table(["making batches", "ms a batch", "ms a step", "%"], parts), "",
         *markdown_table(["images", "seconds an epoch", "MB at the peak"], points), "",
         *markdown_table(["whole command, 512 images, one epoch", "seconds"], begun), "",
@@ -453,22 +471,19 @@ def others(found: Rows) -> list[str]:
 
 def readme_lines(found: Rows) -> list[str]:
     """The few figures of the README."""
+    names = ("the usual script", "bare loop", "convbench.train, compiled", "convbench.train, eager")
     rows = []
     for conv, steps in found["ladder"].items():
-        ours, bare = rung(steps, "convbench.train"), rung(steps, "bare loop")
-        usual = rung(steps, "the usual script")
-        rows.append(
-            [f"`{conv}`", *(f"{row['images_per_second']:,.0f}" for row in (usual, bare, ours)),
-             f"{ours['times_the_usual']:.2f}"]
-        )  # fmt: skip
-    head = [
-        "ResNet-14, dog_cat_bird, images/s",
-        "usual script",
-        "bare compiled loop",
-        "`convbench.train`",
-        "times the usual",
+        speeds = [f"{rung(steps, name)['images_per_second']:,.0f}" for name in names]
+        rows.append([f"`{conv}`", *speeds, f"{settled(steps)['times_the_usual']:.2f}"])
+    head = ["images/s", "usual script", "bare loop", "ours, compiled", "ours, eager", "times the usual script"]
+    times = found["convolutions"]["times_standard"]
+    return [
+        *markdown_table(head, rows),
+        "",
+        f"ResNet-14 on dog_cat_bird, batches of 128, {found['device']}, torch {found['torch']}. Eager and in turns,",
+        f"`weighted_sum` trains at {times:.2f} times the speed of `standard`.",
     ]
-    return [*markdown_table(head, rows), "", f"{found['device']}, torch {found['torch']}."]
 
 
 def main() -> None:

@@ -60,6 +60,6 @@ def test_the_ladder_has_a_rung_for_each_technique_and_one_without_each(run_modul
     assert names[0] == "the usual script"
     assert up[-2:] == ["fastest implementations", "compile"]
     assert [name.removeprefix("without ") for name in names if name.startswith("without ")] == up
-    assert names[-2:] == ["bare loop", "convbench.train"]
+    assert names[-3:] == ["bare loop", "convbench.train, compiled", "convbench.train, eager"]
     assert rungs[0]["times_the_usual"] == 1
     assert (tmp_path / "measured" / "loop.png").stat().st_size > 5000

@@ -18,7 +18,7 @@ _TOPIC = "seconds of compiled networks"
 # between nothing and a third, with the machine. What a compiled run comes to is remembered, and decides the next one.
 _COST = 60.0
 _SHARE_SAVED = {"cpu": 0.1, "cuda": 0.3}
-_FEW_STEPS = 50  # too few to be worth a thought
+_FEW_STEPS, _FEW_EPOCHS = 50, 3  # a trial: whoever tries something out does not want to wait for a compiler
 _EARNS = 1.5  # times the cost: an estimate may be wrong
 
 
@@ -29,15 +29,12 @@ class Compilation:
     Attributes:
         name: of what would be compiled, under which its cost is remembered.
         is_on: whether it is.
-        why: for a person; empty where it was not estimated.
+        why: the estimate, for a person; empty where there was none.
     """
 
     name: str
     is_on: bool
     why: str = ""
-
-    def __str__(self) -> str:
-        return ("compiled" if self.is_on else "eager") + (f" ({self.why})" if self.why else "")
 
 
 def keep_compiled_code(folder: Path) -> None:
@@ -49,7 +46,7 @@ def keep_compiled_code(folder: Path) -> None:
 
 
 def decide(
-    network: nn.Module, batch: Tensor, precision: str, steps: int, remembered: Remembered, name: str
+    network: nn.Module, batch: Tensor, precision: str, epochs: int, steps: int, remembered: Remembered, name: str
 ) -> Compilation:
     """Estimate by a few steps of a copy of the network what compiling would save, and compare with what it costs.
 
@@ -57,19 +54,23 @@ def decide(
         network: on its device, not compiled; stays as it is.
         batch: images as the network will see them, `(N, C, H, W)`.
         precision: `none`, `bf16` or `fp16`.
-        steps: that the run has left.
+        epochs: of the run.
+        steps: of all epochs together.
         remembered: what compiling cost before.
         name: of what would be compiled, under which its cost is remembered.
     """
-    if steps < _FEW_STEPS:
-        return Compilation(name, False, f"only {steps} steps")
+    if steps < _FEW_STEPS or epochs <= _FEW_EPOCHS:
+        return Compilation(name, False, f"no, for a trial of {steps} steps")
     eager = _eager_seconds(network, batch, precision)
     known = remembered.recall(_TOPIC, name) or {
         "first step": _COST,
         "step": (1 - _SHARE_SAVED.get(batch.device.type, 0.0)) * eager,
     }
     cost, saved = known["first step"], max(0.0, steps * (eager - known["step"]))
-    return Compilation(name, saved > _EARNS * cost, f"compiling takes about {cost:.0f} s and saves about {saved:.0f} s")
+    is_on = saved > _EARNS * cost
+    return Compilation(
+        name, is_on, f"{'yes' if is_on else 'no'}, it takes about {cost:.0f} s to save about {saved:.0f} s"
+    )
 
 
 def remember_compiled(remembered: Remembered, name: str, first_step: float, step: float) -> None:
@@ -80,7 +81,7 @@ def remember_compiled(remembered: Remembered, name: str, first_step: float, step
 def _eager_seconds(network: nn.Module, batch: Tensor, precision: str) -> float:
     twin, context, seconds = copy.deepcopy(network), autocast(batch.device, precision), []
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
-        for _ in range(4):  # the first one pays for what is set up once; others for what else the machine does
+        for _ in range(8):  # the first one pays for what is set up once; others for what else the machine does
             begin = time.perf_counter()
             with context:
                 logits = twin(batch)

@@ -37,7 +37,7 @@ def in_turns(
     """Time some calls, one after the other, round after round, so that what else the machine does falls on all alike.
 
     Args:
-        calls: by name; each is called a few times beforehand.
+        calls: by name; each is called a few times beforehand, and once before each measurement.
         device: on which they work; a GPU's own clock is read, and waited for once a measurement.
         rounds: measurements of each.
         give_up: a call that takes so many times as long as the fastest is measured no further than once.
@@ -58,6 +58,7 @@ def in_turns(
         found[name] = []
     for _ in range(rounds):
         for name in worth_it:
+            calls[name]()  # caches and heap as it leaves them itself, not as the one before it did
             found[name].append(seconds(calls[name], device, repeats[name]))
     return {name: Times(tuple(times)) for name, times in found.items()}
 

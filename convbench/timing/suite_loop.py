@@ -35,7 +35,7 @@ from convbench.timing.tuning import choose_implementations
 
 _EPOCHS = 1000  # of the run that is measured a part of
 _WARM_STEPS = 4  # at the start of each turn: what a DataLoader has fetched meanwhile is used up, and caches are warm
-_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"
+_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"  # the last one compiled and eager
 
 
 class Trained(Protocol):
@@ -168,14 +168,11 @@ def _loops(
     loops["whole", _BARE] = lambda: BareLoop(
         choose(build(False).to(device), "none", torch.channels_last), batch, labels
     )
-    loops["whole", _OURS] = lambda: OurLoop(_compiled(config), scratch / "run")
+    for is_compiled, how in ((True, "compiled"), (False, "eager")):
+        long = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": is_compiled}})
+        assert isinstance(long, DictConfig)
+        loops["whole", f"{_OURS}, {how}"] = partial(OurLoop, long, scratch / how)
     return loops
-
-
-def _compiled(config: DictConfig) -> DictConfig:
-    chosen = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": True}})
-    assert isinstance(chosen, DictConfig)
-    return chosen
 
 
 def _in_turns(

@@ -1,5 +1,6 @@
 """`engine.compile=auto`: compiled where the run is long enough to earn it back."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,23 @@ def network() -> nn.Module:
 def test_a_short_run_stays_eager_and_a_long_one_is_compiled(tmp_path: Path) -> None:
     net, batch, known = network(), torch.randn(4, 3, 16, 16), Remembered(tmp_path, CPU)
     net(batch)
-    assert not decide(net, batch, "none", 10, known, "small").is_on
-    assert not decide(net, batch, "none", 100, known, "small").is_on
-    long = decide(net, batch, "none", 10**9, known, "small")
+    assert not decide(net, batch, "none", 40, 10, known, "small").is_on
+    assert not decide(net, batch, "none", 40, 100, known, "small").is_on
+    assert not decide(net, batch, "none", 3, 10**9, known, "small").is_on  # three epochs are a trial
+    long = decide(net, batch, "none", 40, 10**9, known, "small")
     assert long.is_on
-    assert str(long).startswith("compiled (compiling takes about 60 s and saves about ")
+    assert long.why.startswith("yes, it takes about 60 s to save about ")
 
 
 def test_what_compiling_cost_before_decides(tmp_path: Path) -> None:
     net, batch, known = network(), torch.randn(4, 3, 16, 16), Remembered(tmp_path, CPU)
     net(batch)
     remember_compiled(known, "small", first_step=1e9, step=0.0)
-    assert not decide(net, batch, "none", 10**6, known, "small").is_on
+    assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
     remember_compiled(known, "small", first_step=1e-9, step=0.0)
-    assert decide(net, batch, "none", 10**6, known, "small").is_on
+    assert decide(net, batch, "none", 40, 10**6, known, "small").is_on
     remember_compiled(known, "small", first_step=1e-9, step=1e9)  # where compiled steps are slower
-    assert not decide(net, batch, "none", 10**6, known, "small").is_on
+    assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
 
 
 def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(tmp_path: Path) -> None:
@@ -44,14 +46,16 @@ def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(t
     net(batch)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     generator = torch.get_rng_state()
-    decide(net, batch, "none", 1000, Remembered(tmp_path, CPU), "small")
+    decide(net, batch, "none", 40, 1000, Remembered(tmp_path, CPU), "small")
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_a_trial_says_that_it_is_eager_and_why(run_here: Any, results: Any) -> None:
-    assert "eager (only 8 steps)" in run_here("train", *TINY, "engine.compile=auto").out
+    said = run_here("train", *TINY, "engine.compile=auto").out
+    assert re.search(r"^device +.*, eager$", said, re.M)
+    assert re.search(r"^compile +no, for a trial of 8 steps$", said, re.M)
     ((_, result),) = results()
     assert result["compiled"] is False
 
