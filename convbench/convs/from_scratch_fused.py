@@ -195,7 +195,11 @@ def _exact(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 
-@functools.cache
 def _compiled(compute: Compute) -> Compute:
+    return compute if torch.compiler.is_compiling() else _compiled_alone(compute)  # or with the network around it
+
+
+@functools.cache
+def _compiled_alone(compute: Compute) -> Compute:
     compiled: Compute = torch.compile(compute)  # at the first call: it takes a second to import the compiler
     return compiled
