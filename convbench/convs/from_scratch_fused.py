@@ -19,6 +19,7 @@ from convbench.errors import UserError
 PRODUCTS_LIMIT = 128  # of an output pixel over all channels; the compiled code grows with them
 
 Compute = Callable[..., Any]
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation, groups
 
 
 def fused(
@@ -54,7 +55,7 @@ def fused(
     checked_output_size(x, weight, stride, padding, dilation, groups)
     x, weight = as_autocast(x, weight)
     bias = None if bias is None else bias.to(x.dtype)
-    result: Tensor = _Fused.apply(x, weight, bias, pair(stride), pair(padding), pair(dilation), groups)
+    result: Tensor = _Fused.apply(x, weight, bias, (pair(stride), pair(padding), pair(dilation), groups))
     return result
 
 
@@ -77,18 +78,10 @@ class _Fused(torch.autograd.Function):
     """The gradient of a convolution's input is another convolution, which autograd would not see in a sum of taps."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        stride, padding, dilation, groups = geometry
         ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding, dilation, groups
+        ctx.geometry = geometry
         return _compiled(_sum_of_taps)(_padded(x, padding), weight, bias, stride, dilation, groups)
 
     @staticmethod
@@ -105,7 +98,7 @@ class _Fused(torch.autograd.Function):
             of_weight = sums.view_as(weight).to(weight.dtype)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None, None, None, None
+        return of_x, of_weight, of_bias, None
 
 
 def _sum_of_taps(
