@@ -7,6 +7,7 @@ Imports neither torch nor anything that does: `--help` and `--cfg job` answer at
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -92,6 +93,8 @@ def _part() -> None:
     """Part from the other processes while Python is still whole: at its end, their threads would bring it down."""
     from convbench.engine import world
 
+    for link in _causes(sys.exception()):
+        traceback.clear_frames(link.__traceback__)  # an interrupted or failed run would live on in them
     world.leave()
 
 

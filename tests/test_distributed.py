@@ -110,6 +110,7 @@ for index, batch in zip(range(3), training.train.epoch(0)):
     training.step(index, *batch)
 if world.rank() == 0:
     print("exchanges", count)
+del training, batch
 world.leave()
 """
 

@@ -1,5 +1,6 @@
 """The processes that train one network together, as `torchrun` starts them; mostly there is one."""
 
+import gc
 import os
 from typing import Any
 
@@ -16,8 +17,13 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part, if there were others."""
+    """Part, if there were others; nothing that exchanges gradients may be in use any more.
+
+    Whoever still refers to the group, as DistributedDataParallel does, keeps its threads alive. One that lets go of its
+    last tensor when Python is already at its end aborts the process.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
