@@ -22,6 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from convbench.config import conf_folder, register_resolvers
 from convbench.errors import UserError
+from convbench.sweeps.jobs import job_folder
 
 USER_ERROR_CODE = 2
 SWEEP_FAILED_CODE = 3
@@ -30,7 +31,7 @@ INTERRUPTED_CODE = 130
 _PATH_KEYS = ("resume", "run", "images", "image", "output", "data.root", "datasets")
 
 
-def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+def run(config_name: str, job: Callable[[DictConfig], Any]) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line and call `job` with it; exits with the codes above.
 
     Args:
@@ -39,27 +40,21 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
             that one job only.
     """
 
-    def guarded(config: DictConfig) -> None:
-        try:
-            job(config)
-        except Exception as error:
-            sentence = _user_sentence(error)
-            if sentence is None or wants_traceback or HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise
-            _stop(sentence)
-
-    if {"-m", "--multirun"} & set(sys.argv) and processes() > 1:
+    is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
+    if is_sweep and processes() > 1:
         _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
+    if not is_sweep and any(word.startswith("sweep=") for word in sys.argv):
+        _stop("sweep=NAME names a sweep: give -m as well (sweep)")
     # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    sys.argv[1:] = _name_jobs_by_what_varies(list(map(quote_path, sys.argv[1:])))
+    sys.argv[1:] = _name_jobs_by_what_varies([_sweep_name(quote_path(word)) for word in sys.argv[1:]])
     agree = _join() if processes() > 1 else None
-    register_resolvers(agree)
+    _register(agree)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(Task(job, wants_traceback))()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_CODE)
     except (HydraException, OmegaConfBaseException) as error:
@@ -69,6 +64,43 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
     finally:
         if processes() > 1:
             _part()
+
+
+class Task:
+    """What Hydra calls for each job: goes to other processes and machines, where it finds nothing set up.
+
+    Args:
+        job: does the work; what it returns is what a search for hyper-parameters goes by.
+        wants_traceback: of errors that a person can mend, too.
+    """
+
+    def __init__(self, job: Callable[[DictConfig], Any], wants_traceback: bool) -> None:
+        self.job = job
+        self.wants_traceback = wants_traceback
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Run the job; outside of sweeps, an error that a person can mend ends everything with one sentence."""
+        try:
+            return self.job(config)
+        except Exception as error:
+            sentence = _user_sentence(error)
+            if sentence is None or self.wants_traceback or HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            _stop(sentence)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set up what composing the configuration of a job needs."""
+        self.__dict__ |= state
+        _register()
+
+
+def _register(agree: Callable[[str], str] | None = None) -> None:
+    register_resolvers(agree)
+
+    def folder(sweep: str, name: str, _root_: DictConfig) -> str:
+        return job_folder(sweep, name, _root_)
+
+    OmegaConf.register_new_resolver("job_folder", folder, replace=True)
 
 
 def processes() -> int:
@@ -110,6 +142,11 @@ def quote_path(argument: str) -> str:
     return f"{key}='{escaped}'"
 
 
+def _sweep_name(argument: str) -> str:
+    """`sweep=NAME` is short for `sweep.name=NAME`."""
+    return f"sweep.name={argument.removeprefix('sweep=')}" if argument.startswith("sweep=") else argument
+
+
 def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
     """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv=weighted_sum,seed=1`."""
     if not {"-m", "--multirun"} & set(arguments):
@@ -125,6 +162,19 @@ def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
 def find_user_error(error: BaseException | None) -> UserError | None:
     """The `UserError` in a chain of causes (Hydra wraps what a constructor raises), or None."""
     return next((link for link in _causes(error) if isinstance(link, UserError)), None)
+
+
+def reason(error: BaseException) -> str:
+    """Why a run failed, in a line."""
+    mendable = find_user_error(error)
+    if mendable is not None:
+        return str(mendable)
+    said = (str(error).strip() or "no message").splitlines()[0]
+    # PyTorch has a class of its own for this on a GPU only
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if is_memory or "not enough memory" in said or "can't allocate memory" in said:
+        return f"out of memory: {said}; a smaller batch_size needs less, and so does engine.accumulate=2"
+    return f"{type(error).__name__}: {said}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 No torch here, so that a slip is answered in the first half second.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -17,6 +18,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
+
+_OCCASION = ("resume", "sweep")
+_PLACE = ("datasets", "engine.cache", "engine.threads")
 
 _LONGEST_NAME = 120  # bytes of a folder's name; file systems stop at 255
 
@@ -69,6 +73,9 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engine.threads": _whole(1),
     "engine.log_every": _whole(1),
     "engine.watch": _one_of(True, False),
+    "sweep.retry_failed": _one_of(True, False),
+    "sweep.fail_fast": _one_of(True, False),
+    "sweep.report": _one_of(True, False),
 }
 _OPTIONAL = {"engine.threads", "model.match"}
 
@@ -125,12 +132,32 @@ def check(config: DictConfig) -> None:
             raise UserError(f"{key}={value} is out of range: give {text} ({key})")
 
 
-def config_hash(config: DictConfig) -> str:
-    """Twelve hexadecimal digits that name the experiment: equal for equal resolved configs, `resume` left out."""
+def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
+    """Twelve hexadecimal digits that name the experiment: equal for equal resolved configs.
+
+    Where it runs is no part of it, nor on which occasion: the folders of data sets and of the cache, threads, `resume`
+    and `sweep`.
+
+    Args:
+        config: of the run, not yet resolved: paths below `datasets` are to follow it.
+        leave_out: further top-level keys that shall not count.
+    """
+    kept = [str(key) for key in config if key not in ("hydra", *_OCCASION, *leave_out)]
+    config = copy.deepcopy(OmegaConf.masked_copy(config, kept))
+    for key in _PLACE:
+        if OmegaConf.select(config, key) is not None:
+            OmegaConf.update(config, key, "")
     plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    plain.pop("resume", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def code_digest() -> str:
+    """Twelve hexadecimal digits that change with any line of the package: runs of different code are told apart."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def conv_name(config: DictConfig, choice: str) -> str:
@@ -170,6 +197,21 @@ def run_folder(resume: str | None, overrides: str) -> str:
     return str(free)
 
 
+def sweep_folder(name: str | None) -> str:
+    """The folder of a sweep: a named one, which may be there already, or a new one.
+
+    Raises:
+        UserError: for a name that would lead elsewhere.
+    """
+    if name is None:
+        # Two sweeps started in one second must not share a folder.
+        name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+    name = str(name)
+    if not name or Path(name).name != name:
+        raise UserError(f"sweep={name} is no name of a folder: give one without slashes (sweep)")
+    return str(Path("outputs") / "sweeps" / name)
+
+
 def register_resolvers(agree: Callable[[str], str] | None = None) -> None:
     """Make the functions above known to the configs in `conf/`.
 
@@ -185,5 +227,5 @@ def register_resolvers(agree: Callable[[str], str] | None = None) -> None:
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("options_page", options_page, replace=True)
     OmegaConf.register_new_resolver("options_line", options_line, replace=True)
-    # Two sweeps started in one second must not share a folder; cached, so that all jobs of a sweep do.
-    OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    # cached, so that all jobs of a sweep share one
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)

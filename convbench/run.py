@@ -68,6 +68,26 @@ class Run:
                 step = self.config.batch_size / self.folder.results["images_per_second"]
                 remember_compiled(training.remembered, training.compilation.name, trainer.first_step_seconds, step)
             self._test(training, trainer)
+            tensorboard.outcome(self._choices(), self._scores())
+
+    def _choices(self) -> dict[str, str | float | bool]:
+        """What distinguishes this run from others: the options, and the plain values of the keys people vary."""
+        chosen: dict[str, str | float | bool] = dict(self.folder.results["choices"])
+        for group in ("optimizer", "model", "conv"):
+            values = self.config[group].items_ex(resolve=True)
+            chosen |= {f"{group}.{key}": value for key, value in values if isinstance(value, str | float | int)}
+        return {key: value for key, value in chosen.items() if not key.endswith("_target_")} | {
+            key: self.config[key] for key in ("seed", "epochs", "batch_size", "label_smoothing")
+        }
+
+    def _scores(self) -> dict[str, float]:
+        results = self.folder.results
+        scores = {"final/params": results["params"], "final/macs": results["macs"]}
+        scores["final/seconds_per_epoch"] = results["seconds_per_epoch"]
+        for split in ("val", "test"):
+            if results[split]:
+                scores |= {f"final/{split}_{name}": value for name, value in results[split].items()}
+        return scores
 
     def _before(self) -> Before:
         """What this run, if it is being resumed, chose when it began."""
@@ -76,7 +96,7 @@ class Run:
 
     def _watch(self, training: Training, board: TensorBoard) -> Watch:
         step, val = training.step, training.evaluation("val")
-        return Watch(step.network, val, self.config.engine.autocast, board, settled=step.anneal.end)
+        return Watch(step.network, val, self.config.engine.autocast, board, self.folder, step.anneal.end)
 
     def _trainer(self, training: Training) -> Trainer:
         trainer = Trainer(

@@ -6,25 +6,74 @@ import platform
 import shlex
 import time
 import traceback
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from convbench import cli
-from convbench.config import check, config_hash, conv_name
+from convbench.config import check, code_digest, config_hash, conv_name
 from convbench.engine.interrupt import sigterm_interrupts
 from convbench.errors import UserError
-from convbench.logs.files import RunFolder
+from convbench.logs.files import InUseError, RunFolder
+from convbench.sweeps.jobs import is_called_off, what_to_do
 
 log = logging.getLogger("convbench")
 
+GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule")
 
-def train(config: DictConfig) -> None:
-    """Train one configuration, or go on with the run that `resume` names; `results.json` always says how it ended."""
+
+def train(config: DictConfig) -> float | None:
+    """Train one configuration, or go on with the run that `resume` names; `results.json` always says how it ended.
+
+    Returns:
+        The best validation accuracy, which a search for hyper-parameters goes by; None if there is none.
+    """
     if cli.rank() != 0:
         log.setLevel(logging.ERROR)  # one voice is enough
-    config, folder = _resumed(config) if config.resume else (config, _started(config))
+    hydra = HydraConfig.get()
+    place = RunFolder(os.path.relpath(hydra.runtime.output_dir), cli.rank() == 0)  # as a person would type it
+    is_job = hydra.mode is RunMode.MULTIRUN
+    try:
+        with place.lock():
+            if is_job:
+                return _sweep_job(config, place)
+            if config.resume:
+                return _carry_out(*_resumed(config))
+            if place.writes and place.results_path.exists():
+                raise UserError(
+                    f"{place.path} holds a run already: resume={place.path} goes on with it (hydra.run.dir)"
+                )
+            return _carry_out(config, _started(config, place))
+    except InUseError as error:
+        if not is_job:
+            raise
+        log.info("left alone: %s", error)
+        return None
+
+
+def _sweep_job(config: DictConfig, folder: RunFolder) -> float | None:
+    """A job of a sweep: do what is left of it."""
+    todo = what_to_do(folder, config.sweep.retry_failed)
+    if todo != "start":
+        folder = RunFolder.open(folder.path, "sweep")
+    if todo == "leave":
+        log.info("%s already: %s", folder.results["status"], folder.path)
+        return _objective(folder)
+    if config.sweep.fail_fast and is_called_off(folder.path.parent):
+        log.info("not started, for another job has failed (sweep.fail_fast): %s", folder.path)
+        return None
+    if todo == "go on":
+        folder.update_results(status="running", error=None)
+        return _carry_out(folder.read_config(), folder)
+    folder.clear()
+    return _carry_out(config, _started(config, folder))
+
+
+def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
+    """Train, and write down how it ended."""
     began = time.perf_counter() - folder.results.get("seconds_total", 0.0)
     log.info(
         "convbench: %s", " ".join(f"{group}={folder.results[group]}" for group in ("data", "conv", "model", "seed"))
@@ -35,35 +84,30 @@ def train(config: DictConfig) -> None:
             from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 
             Run(config, folder, began).carry_out()
-    except KeyboardInterrupt:
+        folder.update_results(ended_at=_now())
+    except (KeyboardInterrupt, SystemExit):  # a signal; a batch system that wants its machine back
         _end(folder, "interrupted", "stopped by a signal", began)
         log.info("interrupted; go on with: python -m convbench.train resume=%s", shlex.quote(str(folder.path)))
         raise
     except BaseException as error:
-        user_error = cli.find_user_error(error)
-        if user_error is None:
-            name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
-            (folder.path / name).write_text(traceback.format_exc())
-        _end(folder, "failed", str(user_error or f"{type(error).__name__}: {error}"), began)
+        name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
+        (folder.path / name).write_text(traceback.format_exc())
+        _end(folder, "failed", cli.reason(error), began)
         raise
+    return _objective(folder)
 
 
-def _started(config: DictConfig) -> RunFolder:
-    """The folder of a new run, with what is known before anything is built.
-
-    Raises:
-        UserError: if it holds a run already, whose files would be mixed with the new ones.
-    """
+def _started(config: DictConfig, folder: RunFolder) -> RunFolder:
+    """The folder of a new run, with what is known before anything is built."""
     hydra = HydraConfig.get()
-    folder = RunFolder(os.path.relpath(hydra.runtime.output_dir), cli.rank() == 0)  # as a person would type it
-    if folder.writes and folder.results_path.exists():
-        raise UserError(f"{folder.path} holds a run already: resume={folder.path} goes on with it (hydra.run.dir)")
     folder.write_config(config)
     folder.update_results(
         status="running",
         error=None,
         config_hash=config_hash(config),
-        command=shlex.join(["python", "-m", "convbench.train", *hydra.overrides.task]),
+        variant_hash=config_hash(config, leave_out=("seed",)),
+        command=shlex.join(["python", "-m", "convbench.train", *_own(hydra.overrides.task)]),
+        choices={group: hydra.runtime.choices[group] for group in GROUPS},
         data=hydra.runtime.choices["data"],
         conv=conv_name(config, hydra.runtime.choices["conv"]),
         model=hydra.runtime.choices["model"],
@@ -74,10 +118,18 @@ def _started(config: DictConfig) -> RunFolder:
         val=None,
         best=None,
         test=None,
+        began_at=_now(),
+        ended_at=None,
+        code=code_digest(),
         versions={name: version(name) for name in ("convbench", "torch", "torchvision", "hydra-core")}
         | {"python": platform.python_version()},
     )
     return folder
+
+
+def _own(overrides: list[str]) -> list[str]:
+    """What makes this run again, outside of its sweep."""
+    return [word for word in overrides if not word.startswith(("sweep.", "launcher=", "search="))]
 
 
 def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
@@ -98,8 +150,17 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
     return folder.read_config(), folder
 
 
+def _objective(folder: RunFolder) -> float | None:
+    best = folder.results.get("best")
+    return best["val"]["accuracy"] if best else None
+
+
 def _end(folder: RunFolder, status: str, error: str, began: float) -> None:
-    folder.update_results(status=status, error=error, seconds_total=time.perf_counter() - began)
+    folder.update_results(status=status, error=error, ended_at=_now(), seconds_total=time.perf_counter() - began)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 if __name__ == "__main__":

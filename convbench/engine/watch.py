@@ -3,13 +3,14 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
 
 from convbench.data.resident import EvalBatches
 from convbench.engine.probe import Routing, feature_maps, first_kernels, routing
+from convbench.logs.files import RunFolder
 from convbench.logs.grids import enlarged, kernel_grid, map_grid
 from convbench.logs.reporter import EpochRow, Reporter
 from convbench.logs.tensorboard import TensorBoard
@@ -34,15 +35,23 @@ class Watch(Reporter):
         val: validation batches; the first image is the one whose feature maps are shown.
         precision: in which to run.
         board: to write to.
+        folder: of the run, where the routing is kept in `routing.jsonl`, a row an epoch.
         settled: the temperature at which routing has settled, before which nobody is warned of it.
     """
 
     def __init__(
-        self, network: nn.Module, val: EvalBatches, precision: str, board: TensorBoard, settled: float
+        self,
+        network: nn.Module,
+        val: EvalBatches,
+        precision: str,
+        board: TensorBoard,
+        folder: RunFolder,
+        settled: float,
     ) -> None:
         self.network = network
         self.precision = precision
         self.board = board
+        self.folder = folder
         self.settled = settled
         self._image = val.split.images[val.split.indices[:1]]
         self._probe = val.renderer.plain(val.split.images, val.split.indices[:1])
@@ -63,6 +72,9 @@ class Watch(Reporter):
         layers = routing(self.network, self._batches(), self.precision)
         if layers:
             self.board.scalars(_curves(layers), images_seen)
+            self.folder.append_routing(
+                {"epoch": row.epoch, "layers": {name: asdict(layer) for name, layer in layers.items()}}
+            )
             if row.temperature is None or math.isclose(row.temperature, self.settled):
                 self._warn(layers)
 

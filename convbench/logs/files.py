@@ -1,16 +1,25 @@
 """The plain files of a run folder: `results.json`, `metrics.jsonl`, `config.yaml`, `checkpoints/`."""
 
+import contextlib
+import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
+
+_LOCK = ".lock"
+
+
+class InUseError(UserError):
+    """Another process is at work in a folder."""
 
 
 @contextmanager
@@ -35,6 +44,19 @@ def _json(value: Any) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(clean(value), allow_nan=False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError(f"another process is at work in {path.parent}; wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks: as good as it gets there
+        yield
 
 
 class RunFolder:
@@ -86,6 +108,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def routing_path(self) -> Path:
+        """A row an epoch, where there are convolutions that mix kernels for each image."""
+        return self.path / "routing.jsonl"
+
+    @property
     def last_checkpoint(self) -> Path:
         """After the last epoch, or where the run was interrupted."""
         return self.path / "checkpoints" / "last.pt"
@@ -94,6 +121,34 @@ class RunFolder:
     def best_checkpoint(self) -> Path:
         """After the epoch of the best validation accuracy."""
         return self.path / "checkpoints" / "best.pt"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out for as long as the context lasts, or this process.
+
+        Raises:
+            InUseError: if another process holds it.
+        """
+        return _locked(self.path / _LOCK) if self.writes else contextlib.nullcontext()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process works in it at this moment."""
+        try:
+            with (self.path / _LOCK).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def clear(self) -> None:
+        """Remove what a run has left, as before its start; other files stay."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for pattern in ("results.json", "metrics.jsonl", "routing.jsonl", "traceback*.txt", "events.out.tfevents.*"):
+            for path in self.path.glob(pattern):
+                path.unlink()
+        self.results = {}
 
     def read_config(self) -> DictConfig:
         """The configuration of the run."""
@@ -119,6 +174,11 @@ class RunFolder:
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""
         with self.metrics_path.open("a") as file:
+            file.write(_json(row) + "\n")
+
+    def append_routing(self, row: dict[str, Any]) -> None:
+        """Add what the kernels of per-image convolutions were used for in an epoch; of two rows the later one holds."""
+        with self.routing_path.open("a") as file:
             file.write(_json(row) + "\n")
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:

@@ -12,6 +12,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from convbench.logs.reporter import EpochRow, Look, Reporter
 
+# The tab CUSTOM SCALARS: training and validation of all runs on one chart.
+LAYOUT = {
+    "training and validation": {
+        "loss": ["Multiline", ["loss/train", "loss/val"]],
+        "accuracy": ["Multiline", ["accuracy/train", "accuracy/val"]],
+    }
+}
+
 
 class TensorBoard(Reporter):
     """Writes the events of a run into its folder.
@@ -23,6 +31,7 @@ class TensorBoard(Reporter):
 
     def __init__(self, folder: Path, images_seen: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=images_seen + 1)
+        self._writer.add_custom_scalars(LAYOUT)
 
     def look(self, look: Look) -> None:
         """Learning rate and temperature, whose shape within an epoch matters."""
@@ -51,6 +60,11 @@ class TensorBoard(Reporter):
         for tag, picture in pictures.items():
             self._writer.add_image(tag, picture, images_seen)
         self._writer.flush()
+
+    def outcome(self, choices: Mapping[str, str | float | bool], scores: Mapping[str, float]) -> None:
+        """What was chosen and what came out, for the tab HPARAMS."""
+        # of the name ".", lest it become a run beside this one
+        self._writer.add_hparams(dict(choices), dict(scores), run_name=".")
 
     def _clock(self, lr: float, temperature: float | None, images_seen: int) -> None:
         self._writer.add_scalar("lr", lr, images_seen)

@@ -1,0 +1,135 @@
+"""What makes a sweep (`-m`) survive a failing job: a Hydra callback, which works with every launcher."""
+
+import json
+import logging
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from convbench.cli import SWEEP_FAILED_CODE, reason
+from convbench.logs.files import RunFolder, atomic_path
+from convbench.sweeps.jobs import results_of
+from convbench.sweeps.progress import Progress
+
+log = logging.getLogger("convbench")
+
+
+class SweepCallback(Callback):
+    """Says at once that a job failed, lets the others run, and closes the sweep with a report on all of them.
+
+    Attributes:
+        open: the sweep that this process has started and not yet closed.
+    """
+
+    open: "SweepCallback | None" = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the command in `sweep.json` and begin to say how it goes."""
+        self.folder = Path(config.hydra.sweep.dir)
+        self.has_report = bool(OmegaConf.select(config, "sweep.report"))
+        self.jobs = _count(config)
+        said = {
+            "command": shlex.join(["python", "-m", "convbench.train", *sys.argv[1:]]),
+            "began_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "jobs": self.jobs,
+        }
+        with atomic_path(self.folder / "sweep.json") as temporary:
+            temporary.write_text(json.dumps(said) + "\n")
+        self.progress = Progress(self.folder, self.jobs)
+        # Elsewhere jobs say nothing here: the progress is all that a person sees.
+        if not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+            self.progress.start()
+        SweepCallback.open = self
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Runs in the process of the job: a failed one counts as ended, else Hydra would stop before the summary."""
+        if config.hydra.mode is not RunMode.MULTIRUN:
+            return
+        if "torch" in sys.modules:  # a job with nothing to do has not loaded it
+            from convbench.engine.device import free_memory
+
+            free_memory()
+        if job_return.status is JobStatus.FAILED:
+            error = job_return._return_value  # the property of that name would raise it
+            log.error("FAILED %s: %s", config.hydra.job.override_dirname, reason(error))
+            _note_failure(RunFolder(config.hydra.runtime.output_dir), error)
+            # A search has to know that it learned nothing; it counts failures by itself.
+            if "optuna" not in str(config.hydra.sweeper._target_):
+                job_return.status = JobStatus.COMPLETED
+                job_return.return_value = None
+        if SweepCallback.open is not None:
+            log.info("%s", self.progress.line())
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Report on every run folder of the sweep and exit with 3 if a job failed."""
+        self.close()
+
+    def close(self) -> None:
+        """Say what became of each job, compare the runs, and exit with 3 unless all have finished."""
+        SweepCallback.open = None
+        self.progress.stop()
+        outcomes = {folder.name: _outcome(RunFolder(folder), results) for folder, results in results_of(self.folder)}
+        if not outcomes:
+            return
+        log.info("\nsweep %s", self.folder)
+        width = max(map(len, outcomes))
+        for name, (_, said) in sorted(outcomes.items()):
+            log.info("%-*s  %s", width, name, said)
+        finished = sum(is_finished for is_finished, _ in outcomes.values())
+        jobs = max(len(outcomes), self.jobs or 0)
+        log.info("%d of %d jobs finished", finished, jobs)
+        if self.has_report and finished:
+            self._report()
+        if finished < jobs:
+            log.info("the same command with sweep=%s goes on with the others", self.folder.name)
+            raise SystemExit(SWEEP_FAILED_CODE)
+
+    def _report(self) -> None:
+        """A report that cannot be made is no reason to lose what is said of the jobs."""
+        from convbench.report.comparison import write_report
+        from convbench.report.settings import default_settings
+
+        try:
+            log.info("%s", write_report([self.folder], self.folder / "report", default_settings()))
+        except Exception as error:
+            log.exception("no report: %s", reason(error))
+
+
+def _note_failure(folder: RunFolder, error: BaseException) -> None:
+    """For a job that could not write it down itself."""
+    if not folder.results_path.exists():
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        folder.update_results(status="failed", error=reason(error), ended_at=now)
+
+
+def _count(config: DictConfig) -> int | None:
+    """How many jobs there will be, where that is known."""
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    if trials is not None:
+        return int(trials)
+    words = list(config.hydra.overrides.task)
+    words += [f"{key}={value}" for key, value in (OmegaConf.select(config, "hydra.sweeper.params") or {}).items()]
+    count = 1
+    for override in OverridesParser.create().parse_overrides(words):
+        if override.is_sweep_override():
+            count *= len(list(override.sweep_string_iterator()))
+    return count
+
+
+def _outcome(folder: RunFolder, results: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a job has finished, and what to say of it."""
+    if results["status"] == "running":
+        return False, "running" if folder.is_locked else "killed: its process ended without a word"
+    if results["status"] != "finished":
+        return False, f"{results['status']}: {results['error']}"
+    scores = {"val": results["val"], "test": results["test"]}
+    said = [f"{split} {100 * score['accuracy']:6.2f} %" for split, score in scores.items() if score]
+    return True, "  ".join(said)
