@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from convbench.build import Before, Composition, Training, build_training, compose
 from convbench.engine import checkpoint, world
 from convbench.engine.compilation import remember_compiled
-from convbench.engine.device import describe_device, peak_memory
+from convbench.engine.device import describe_device, peak_memory, reset_peak_memory
 from convbench.engine.evaluation import evaluate
 from convbench.engine.metrics import Score
 from convbench.engine.trainer import Trainer
@@ -39,6 +39,7 @@ class Run:
     def carry_out(self) -> None:
         """Compose, say what was composed, train, test, and write down what came out."""
         composition = compose(self.config)
+        reset_peak_memory(composition.device)
         before = self._before()
         self.folder.update_results(
             model=composition.built.name,
