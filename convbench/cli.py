@@ -31,13 +31,14 @@ INTERRUPTED_CODE = 130
 _PATH_KEYS = ("resume", "run", "images", "image", "output", "data.root", "datasets")
 
 
-def run(config_name: str, job: Callable[[DictConfig], Any]) -> None:
+def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None = None) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line and call `job` with it; exits with the codes above.
 
     Args:
         config_name: the primary config, without its ending.
         job: does the work. A `UserError` that leaves it becomes one sentence and exit code 2; in a sweep it fails
             that one job only.
+        folders_key: the key that takes the words which are no overrides, the folders to work on.
     """
 
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
@@ -49,12 +50,16 @@ def run(config_name: str, job: Callable[[DictConfig], Any]) -> None:
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.argv[1:] = _name_jobs_by_what_varies([_sweep_name(quote_path(word)) for word in sys.argv[1:]])
+    if folders_key is not None:
+        sys.argv[1:] = _gather_folders(sys.argv[1:], folders_key)
     agree = _join() if processes() > 1 else None
     _register(agree)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(Task(job, wants_traceback))()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
+            Task(job, wants_traceback)
+        )()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_CODE)
     except (HydraException, OmegaConfBaseException) as error:
@@ -138,8 +143,20 @@ def quote_path(argument: str) -> str:
     key, equals, path = argument.partition("=")
     if key not in _PATH_KEYS or not equals or path[:1] in ("", "'", '"', "[", "$") or path == "null":
         return argument
+    return f"{key}={_quoted(path)}"
+
+
+def _quoted(path: str) -> str:
     escaped = path.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
+
+
+def _gather_folders(arguments: list[str], key: str) -> list[str]:
+    """Give folders, which stand on the command line as they are, to a key that takes a list of them."""
+    # The names of run folders hold "=" as overrides do.
+    folders = [word for word in arguments if word[:1] != "-" and ("=" not in word or os.path.exists(word))]
+    others = [word for word in arguments if word not in folders]
+    return [*others, f"{key}=[{','.join(map(_quoted, folders))}]"] if folders else others
 
 
 def _sweep_name(argument: str) -> str:

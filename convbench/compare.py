@@ -1,0 +1,25 @@
+"""`python -m convbench.compare FOLDER...`: which variant is better, and how sure is that?"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from convbench import cli
+from convbench.errors import UserError
+
+
+def compare(config: DictConfig) -> None:
+    """Read run folders and write the report."""
+    from convbench.report.comparison import write_report  # scipy and matplotlib: a second, which --help does without
+    from convbench.report.settings import settings_of
+
+    folders = [Path(folder) for folder in config.folders]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise UserError(f"there is no folder {', '.join(missing)}; give folders of runs or of sweeps (folders)")
+    output = Path(config.output or (folders[0] / "report" if len(folders) == 1 else Path("outputs") / "report"))
+    print(write_report(folders, output, settings_of(config)))
+
+
+if __name__ == "__main__":
+    cli.run("compare", compare, folders_key="folders")

@@ -1,0 +1,117 @@
+"""The figures of a report as files for a paper: PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convbench.logs.files import atomic_path
+from convbench.report.curves import ROUTING, X_AXES, Y_AXES
+from convbench.report.looks import look
+from convbench.report.pareto import COSTS
+
+if TYPE_CHECKING:
+    from convbench.report.comparison import Report
+
+_MOST_NAMES = 20  # variants up to which a legend or labels can be read
+_CURVES = ("val_accuracy", "train_accuracy", "val_loss", "train_loss")
+_GAPS = ("gap_accuracy", "gap_loss")
+
+
+def write_figures(report: Report, folder: Path) -> None:
+    """Write curves against each axis, Pareto fronts, gaps and, where there is any, routing."""
+    from matplotlib import rc_context
+
+    with rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "convbench"}):
+        for axis in X_AXES:
+            _write(folder / f"curves_{axis}", 2, 2, lambda axes, axis=axis: _draw_curves(report, axes, axis, _CURVES))
+        _write(folder / "gap", 1, 2, lambda axes: _draw_curves(report, axes, "epochs", _GAPS))
+        _write(folder / "pareto", 1, len(COSTS), lambda axes: _draw_pareto(report, axes))
+        if report.routing:
+            _write(folder / "routing", 1, len(ROUTING), lambda axes: _draw_routing(report, axes))
+
+
+def _write(path: Path, rows: int, across: int, draw: Callable[[Sequence[Any]], bool]) -> None:
+    """Draw on a grid of axes, the legend below, and save; nothing where there is nothing to draw."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * across, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)  # of its own, so that no window system is asked for
+    axes = list(figure.subplots(rows, across, squeeze=False).flat)
+    if not draw(axes):
+        return
+    handles, labels = axes[0].get_legend_handles_labels()
+    if 1 <= len(labels) <= _MOST_NAMES:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+    for ending in ("png", "svg"):
+        with atomic_path(path.with_suffix(f".{ending}")) as temporary:
+            metadata = {"Date": None} if ending == "svg" else {}  # the same runs give the same file
+            figure.savefig(temporary, format=ending, dpi=150, metadata=metadata)
+
+
+def _draw_curves(report: Report, axes: Sequence[Any], axis: str, quantities: Sequence[str]) -> bool:
+    for ax, quantity in zip(axes, quantities, strict=True):
+        for index, curve in report.curves.items():
+            _line(ax, index, report.comparison.variants[index].label, curve.x[axis], curve.y[quantity])
+        ax.set_xlabel(X_AXES[axis])
+        ax.set_ylabel(Y_AXES[quantity])
+    return bool(report.curves)
+
+
+def _line(
+    ax: Any, index: int, label: str, x: Sequence[float], y: dict[str, list[float | None]], width: float = 1.5
+) -> None:
+    style = look(index)
+    numbers = {name: [float("nan") if value is None else value for value in values] for name, values in y.items()}
+    ax.plot(
+        x,
+        numbers["mean"],
+        label=label,
+        color=style.color,
+        linestyle=style.linestyle,
+        linewidth=width,
+        marker=style.matplotlib_marker,
+        markersize=4,
+        markevery=max(1, len(x) // 8),
+    )
+    if numbers["low"] != numbers["high"]:
+        ax.fill_between(x, numbers["low"], numbers["high"], color=style.color, alpha=0.15, linewidth=0)
+
+
+def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
+    there = [(index, point) for index, point in enumerate(report.points) if point.mean is not None]
+    for ax, (cost, title) in zip(axes, COSTS.items(), strict=True):
+        for index, point in there:
+            if cost not in point.costs:
+                continue
+            style, label = look(index), report.comparison.variants[index].label
+            ax.errorbar(
+                point.costs[cost],
+                point.mean,
+                yerr=[[point.mean - point.low], [point.high - point.mean]],
+                color=style.color,
+                marker=style.matplotlib_marker,
+                capsize=2,
+                linestyle="none",
+                label=label,
+            )
+        front = sorted((point.costs[cost], point.mean) for _, point in there if point.front.get(cost))
+        ax.plot([x for x, _ in front], [y for _, y in front], color="0.5", linewidth=1, zorder=0)
+        ax.set_xscale("log")
+        ax.set_xlabel(title)
+        ax.set_ylabel("test accuracy (%)")
+    return bool(there)
+
+
+def _draw_routing(report: Report, axes: Sequence[Any]) -> bool:
+    for ax, (quantity, title) in zip(axes, ROUTING.items(), strict=True):
+        for index, layers in report.routing.items():
+            for number, curve in enumerate(layers):
+                label = report.comparison.variants[index].label + ", its layers" if number == 0 else "_"
+                _line(ax, index, label, curve.x["epochs"], curve.y[quantity], width=0.8)
+        ax.set_xlabel(X_AXES["epochs"])
+        ax.set_ylabel(title, wrap=True)
+        ax.set_ylim(-0.02 if quantity != "similarity" else None, 1.02)
+    return True

@@ -1,0 +1,51 @@
+"""Which variants are worth their cost: no other is both cheaper and better."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from convbench.report.statistics import estimate
+from convbench.report.variants import Variant
+
+COSTS = {"params": "parameters", "macs": "MACs an image", "seconds_per_epoch": "seconds per epoch"}
+
+
+@dataclass
+class Point:
+    """Of a variant.
+
+    Attributes:
+        costs: cost -> mean over its runs; those that it lacks left out.
+        mean, low, high: test accuracy in percent and its 95 % interval (the mean itself for one run); validation
+            accuracy where there is no test set; None for no finished run.
+        front: cost -> whether no other variant is both cheaper and better.
+    """
+
+    costs: dict[str, float]
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    front: dict[str, bool] = field(default_factory=dict)
+
+
+def pareto_points(variants: Sequence[Variant]) -> list[Point]:
+    """A point for each variant, in their order."""
+    points = [_point(variant) for variant in variants]
+    for cost in COSTS:
+        order = [point for point in points if point.mean is not None and cost in point.costs]
+        order.sort(key=lambda point: (point.costs[cost], -(point.mean or 0.0)))
+        best = float("-inf")
+        for point in order:
+            assert point.mean is not None
+            point.front[cost] = point.mean > best
+            best = max(best, point.mean)
+    return points
+
+
+def _point(variant: Variant) -> Point:
+    costs = {cost: estimate(list(values.values())).mean for cost in COSTS if (values := variant.of_each(cost))}
+    accuracies = variant.of_each("test.accuracy") or variant.of_each("val.accuracy")
+    if not accuracies:
+        return Point(costs)
+    found = estimate([100 * accuracy for accuracy in accuracies.values()])
+    half = found.half_width or 0.0
+    return Point(costs, found.mean, found.mean - half, found.mean + half)

@@ -1,0 +1,147 @@
+"""Run folders as they lie on disk: found, read, and never fatal when broken."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convbench.logs.files import RunFolder
+
+# What lies in or beside run folders and holds no runs.
+_NO_RUNS = {"checkpoints", "evaluation", "report", ".submitit", ".git"}
+# The parser written in C, ten times as fast, where PyYAML comes with it
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, as its folder tells of it.
+
+    Attributes:
+        folder: where it lies.
+        results: what `results.json` says.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+
+    @cached_property
+    def status(self) -> str:
+        """`finished`, `failed`, `interrupted`, `running`, or `killed`: it says it runs, and no process does."""
+        status = str(self.results["status"])
+        return "killed" if status == "running" and not RunFolder(self.folder).is_locked else status
+
+    @property
+    def seed(self) -> int | None:
+        """Of initial weights and the order of the images; None for a job that failed before it began."""
+        return self.results.get("seed")
+
+    @property
+    def error(self) -> str:
+        """Why it did not finish."""
+        if self.status == "killed":
+            return "its process ended without a word"
+        return str(self.results.get("error") or "")
+
+    def score(self, split: str, name: str) -> float | None:
+        """A number of a split, such as `accuracy` of `test`, or `best.test`: with the weights of the best epoch."""
+        node: Any = self.results
+        for key in (*split.split("."), name):
+            node = node.get(key) if isinstance(node, dict) else None
+        return node
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`metrics.jsonl`: a row an epoch."""
+        return list(_json_lines(self.folder / "metrics.jsonl"))
+
+    def routing(self) -> list[dict[str, Any]]:
+        """`routing.jsonl`: a row an epoch, the later one where a resumed run wrote two; empty where there is none."""
+        rows = {row["epoch"]: row for row in _json_lines(self.folder / "routing.jsonl")}
+        done = self.results.get("epochs_done", 0)
+        return [rows[epoch] for epoch in sorted(rows) if epoch <= done]
+
+    def config(self) -> dict[str, Any]:
+        """The composed configuration; empty if it cannot be read."""
+        try:
+            loaded = yaml.load((self.folder / "config.yaml").read_text(), _LOADER)
+        except (OSError, yaml.YAMLError):
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search through folders came to.
+
+    Attributes:
+        runs: sorted by folder.
+        broken: folders of runs that cannot be read, and why.
+    """
+
+    runs: list[Run]
+    broken: list[tuple[Path, str]]
+
+
+def find_runs(folders: Iterable[Path]) -> Found:
+    """All runs at and below some folders, each once."""
+    runs: dict[Path, Run] = {}
+    broken: dict[Path, str] = {}
+    for folder in folders:
+        for place in _run_folders(folder):
+            try:
+                runs[place] = Run(place, _results(place))
+            except (OSError, ValueError) as error:
+                broken[place] = str(error)
+    return Found([runs[place] for place in sorted(runs)], sorted(broken.items()))
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Folders that hold a `results.json` or a `config.yaml`; runs lie side by side, so none is looked for inside one."""
+    below = []
+    is_run = False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in ("results.json", "config.yaml"):
+                    is_run = True
+                elif entry.name not in _NO_RUNS and entry.is_dir():
+                    below.append(entry.path)
+    except OSError:
+        return
+    if is_run:
+        yield folder
+        return
+    for path in sorted(below):
+        yield from _run_folders(Path(path))
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    if not path.exists():
+        raise ValueError("it has a config.yaml and no results.json")
+    try:
+        results = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"results.json is no JSON: {error}") from None
+    if not isinstance(results, dict) or "status" not in results:
+        raise ValueError("results.json has no status")
+    return results
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file to which a killed run may have added half a line."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        yield row

@@ -1,0 +1,57 @@
+"""How a comparison is made, as `conf/compare.yaml` has it."""
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from convbench.config import conf_folder
+from convbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person can choose of a comparison.
+
+    Attributes:
+        by: keys that are compared; None for `conv` where it varies, else all that varies.
+        reference: the option that others are compared with.
+        difference: points of accuracy that one would like to be able to see.
+        target_accuracy: of the validation set, in percent; None for one that all variants reach.
+        test: `t` or `wilcoxon`.
+    """
+
+    by: tuple[str, ...] | None
+    reference: str
+    difference: float
+    target_accuracy: float | None
+    test: str
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """Check and take over the keys of `conf/compare.yaml`.
+
+    Raises:
+        UserError: for a value out of range.
+    """
+    if config.test not in ("t", "wilcoxon"):
+        raise UserError(f"test={config.test} is no test: choose t or wilcoxon (test)")
+    if not isinstance(config.difference, int | float) or config.difference <= 0:
+        raise UserError(f"difference={config.difference} is out of range: give points of accuracy above 0 (difference)")
+    target = config.target_accuracy
+    if target is not None and not (isinstance(target, int | float) and 0 < target <= 100):
+        raise UserError(f"target_accuracy={target} is out of range: give a percentage, or null (target_accuracy)")
+    by = [config.by] if isinstance(config.by, str) else config.by
+    return Settings(
+        by=tuple(map(str, by)) if by else None,
+        reference=str(config.reference),
+        difference=float(config.difference),
+        target_accuracy=None if target is None else float(target),
+        test=config.test,
+    )
+
+
+def default_settings() -> Settings:
+    """As they stand in the yaml."""
+    loaded = OmegaConf.load(conf_folder() / "compare.yaml")
+    assert isinstance(loaded, DictConfig)
+    return settings_of(loaded)
