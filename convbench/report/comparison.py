@@ -82,7 +82,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
     unknown = [key for key in comparison.by if key not in comparison.keys]
     if unknown:
         raise UserError(
-            f"{', '.join(unknown)} is the same in all runs; what varies is {', '.join(comparison.keys) or 'nothing'} (by)"
+            f"{', '.join(unknown)} is the same in all runs; what varies: {', '.join(comparison.keys) or 'nothing'} (by)"
         )
     variants = comparison.variants
     target = common_target(variants) if settings.target_accuracy is None else settings.target_accuracy / 100
@@ -287,7 +287,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
                 "id": "pareto",
                 "title": "Accuracy against cost",
                 "kind": "points",
-                "note": "bars: 95 % interval of the mean; joined: no other variant is both cheaper and better in the mean",
+                "note": "bars: 95 % interval of the mean; joined: no other variant is cheaper and better in the mean",
                 "x_options": [{"key": key, "title": title, "log": True} for key, title in COSTS.items()],
                 "y_options": [{"key": "accuracy", "title": "test accuracy (%)", "log": False}],
                 "points": [

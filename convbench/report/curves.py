@@ -25,8 +25,8 @@ Y_AXES = {
     "gap_loss": "validation minus training loss",
 }
 ROUTING = {
-    "entropy": "entropy of the shares of an image (0: one kernel, 1: all alike)",
-    "top_share": "share of the images that take the most wanted kernel",
+    "entropy": "entropy (0: one kernel, 1: all alike)",
+    "top_share": "images on the most wanted kernel (share)",
     "similarity": "mean cosine between two kernels",
 }
 # A backward pass computes the gradients of inputs and of weights, each as much work as the forward pass; a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,11 @@ def write_figures(report: Report, folder: Path) -> None:
 
     with rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "convbench"}):
         for axis in X_AXES:
-            _write(folder / f"curves_{axis}", 2, 2, lambda axes, axis=axis: _draw_curves(report, axes, axis, _CURVES))
-        _write(folder / "gap", 1, 2, lambda axes: _draw_curves(report, axes, "epochs", _GAPS))
-        _write(folder / "pareto", 1, len(COSTS), lambda axes: _draw_pareto(report, axes))
+            _write(folder / f"curves_{axis}", 2, 2, partial(_draw_curves, report, axis, _CURVES))
+        _write(folder / "gap", 1, 2, partial(_draw_curves, report, "epochs", _GAPS))
+        _write(folder / "pareto", 1, len(COSTS), partial(_draw_pareto, report))
         if report.routing:
-            _write(folder / "routing", 1, len(ROUTING), lambda axes: _draw_routing(report, axes))
+            _write(folder / "routing", 1, len(ROUTING), partial(_draw_routing, report))
 
 
 def _write(path: Path, rows: int, across: int, draw: Callable[[Sequence[Any]], bool]) -> None:
@@ -51,13 +52,22 @@ def _write(path: Path, rows: int, across: int, draw: Callable[[Sequence[Any]], b
             figure.savefig(temporary, format=ending, dpi=150, metadata=metadata)
 
 
-def _draw_curves(report: Report, axes: Sequence[Any], axis: str, quantities: Sequence[str]) -> bool:
+def _draw_curves(report: Report, axis: str, quantities: Sequence[str], axes: Sequence[Any]) -> bool:
     for ax, quantity in zip(axes, quantities, strict=True):
         for index, curve in report.curves.items():
             _line(ax, index, report.comparison.variants[index].label, curve.x[axis], curve.y[quantity])
-        ax.set_xlabel(X_AXES[axis])
+        _name_x(ax, axis)
         ax.set_ylabel(Y_AXES[quantity])
     return bool(report.curves)
+
+
+def _name_x(ax: Any, axis: str) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    ax.set_xlabel(X_AXES[axis])
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=axis == "epochs"))
+    if axis in ("images", "flops"):
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _line(
@@ -81,16 +91,18 @@ def _line(
 
 
 def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
-    there = [(index, point) for index, point in enumerate(report.points) if point.mean is not None]
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    there = [(index, point) for index, point in enumerate(report.points) if point.bar is not None]
     for ax, (cost, title) in zip(axes, COSTS.items(), strict=True):
         for index, point in there:
-            if cost not in point.costs:
+            if cost not in point.costs or point.bar is None:
                 continue
             style, label = look(index), report.comparison.variants[index].label
             ax.errorbar(
                 point.costs[cost],
                 point.mean,
-                yerr=[[point.mean - point.low], [point.high - point.mean]],
+                yerr=point.bar,
                 color=style.color,
                 marker=style.matplotlib_marker,
                 capsize=2,
@@ -99,7 +111,15 @@ def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
             )
         front = sorted((point.costs[cost], point.mean) for _, point in there if point.front.get(cost))
         ax.plot([x for x, _ in front], [y for _, y in front], color="0.5", linewidth=1, zorder=0)
-        ax.set_xscale("log")
+        # Less than a decade has too few round numbers for a logarithmic axis.
+        costs = [point.costs[cost] for _, point in there if cost in point.costs]
+        if costs and max(costs) > 10 * min(costs) > 0:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel(title)
         ax.set_ylabel("test accuracy (%)")
     return bool(there)
@@ -111,7 +131,7 @@ def _draw_routing(report: Report, axes: Sequence[Any]) -> bool:
             for number, curve in enumerate(layers):
                 label = report.comparison.variants[index].label + ", its layers" if number == 0 else "_"
                 _line(ax, index, label, curve.x["epochs"], curve.y[quantity], width=0.8)
-        ax.set_xlabel(X_AXES["epochs"])
-        ax.set_ylabel(title, wrap=True)
+        _name_x(ax, "epochs")
+        ax.set_ylabel(title)
         ax.set_ylim(-0.02 if quantity != "similarity" else None, 1.02)
     return True

@@ -46,8 +46,8 @@ def _sentence(one: Variant, other: Variant, found: Difference, p: float | None, 
     points = abs(found.mean)
     if p is None or found.low is None or found.high is None or found.deviation is None:
         return (
-            f"{one.label} has {points:.1f} points {_more(found.mean)} than {other.label} in one pair of runs (n=1), which "
-            "says nothing of chance: give more seeds"
+            f"{one.label} has {points:.1f} points {_more(found.mean)} than {other.label} in one pair of runs (n=1), "
+            "which says nothing of chance: give more seeds"
         )
     note = "" if found.is_paired else ", not paired, for they share no seed"
     if p < _SIGNIFICANT:
@@ -58,7 +58,8 @@ def _sentence(one: Variant, other: Variant, found: Difference, p: float | None, 
             f"(95 % interval {low:.1f} to {high:.1f}, n={found.n}{note})"
         )
     said = (
-        f"{one.label} and {other.label} are not distinguishable at n={found.n}{note}: the one minus the other is {found.mean:+.1f} points "
+        f"{one.label} and {other.label} are not distinguishable at n={found.n}{note}: "
+        f"the one minus the other is {found.mean:+.1f} points "
         f"(95 % interval {found.low:+.1f} to {found.high:+.1f}{_after_all(found, tests)})"
     )
     seeds = seeds_needed(found.deviation, wanted)

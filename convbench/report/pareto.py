@@ -26,6 +26,13 @@ class Point:
     high: float | None = None
     front: dict[str, bool] = field(default_factory=dict)
 
+    @property
+    def bar(self) -> list[list[float]] | None:
+        """What matplotlib takes as an error bar; None for no finished run."""
+        if self.mean is None or self.low is None or self.high is None:
+            return None
+        return [[self.mean - self.low], [self.high - self.mean]]
+
 
 def pareto_points(variants: Sequence[Variant]) -> list[Point]:
     """A point for each variant, in their order."""

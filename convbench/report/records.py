@@ -101,7 +101,7 @@ def find_runs(folders: Iterable[Path]) -> Found:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Folders that hold a `results.json` or a `config.yaml`; runs lie side by side, so none is looked for inside one."""
+    """Folders that hold a `results.json` or a `config.yaml`; runs lie side by side: none is looked for inside one."""
     below = []
     is_run = False
     try:

@@ -68,7 +68,8 @@ def difference(first: Mapping[int, float], second: Mapping[int, float], test: st
     """Compare two variants over the seeds that both have, or, where there are none, as independent groups.
 
     Args:
-        first, second: seed -> value.
+        first: seed -> value.
+        second: the same of the other variant.
         test: `t`, Student's (Welch's without pairs), or `wilcoxon`, signed ranks (rank sums), which assumes less and
             cannot call anything significant below six pairs. The interval is Student's in both cases.
     """
