@@ -82,7 +82,7 @@ def run_here(
     """The same in this process, which has PyTorch loaded already."""
     import logging
 
-    from convbench import apply_kernel, bench, describe, doctor, evaluate, train
+    from convbench import apply_kernel, bench, compare, describe, doctor, evaluate, train
 
     jobs = {
         "train": train.train,
@@ -91,7 +91,9 @@ def run_here(
         "doctor": doctor.doctor,
         "evaluate": evaluate.evaluate,
         "apply_kernel": apply_kernel.apply_kernel,
+        "compare": compare.compare,
     }
+    folders_keys = {"compare": "folders"}
 
     def run(module: str, *arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
@@ -102,7 +104,7 @@ def run_here(
         handlers, code = list(root.handlers), 0
         capsys.readouterr()
         try:
-            cli.run(module, jobs[module])
+            cli.run(module, jobs[module], folders_keys.get(module))
         except SystemExit as stop:
             code = int(stop.code or 0)
         except Exception:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from convbench.config import check, config_hash, conv_name, folder_name, register_resolvers, run_folder
+from convbench.config import check, code_digest, config_hash, conv_name, folder_name, register_resolvers, run_folder
 from convbench.errors import UserError
 
 GOOD: dict[str, Any] = {
@@ -133,6 +133,50 @@ def test_the_hash_does_not_change_with_resume_nor_with_the_order_of_keys() -> No
     assert config_hash(without) == digest
 
 
+def test_the_hash_does_not_change_with_where_or_on_which_occasion_a_run_takes_place() -> None:
+    def made(**changes: Any) -> str:
+        plain = {
+            "datasets": "/here",
+            "data": {"root": "${datasets}/cats", "size": 32},
+            "engine": {"cache": "/a", "threads": 2, "compile": True},
+            "sweep": {"name": None, "fail_fast": False},
+            "seed": 0,
+        }
+        loaded = OmegaConf.create(plain)
+        for key, value in changes.items():
+            OmegaConf.update(loaded, key.replace("__", "."), value)
+        return config_hash(loaded)
+
+    for change in ({"datasets": "/there"}, {"engine__cache": "/b"}, {"engine__threads": 8}, {"sweep__name": "x"}):
+        assert made(**change) == made(), change
+    for change in ({"data__root": "/there/dogs"}, {"engine__compile": False}, {"seed": 1}):
+        assert made(**change) != made(), change
+
+
+def test_the_hash_without_the_seed_is_that_of_all_runs_of_a_variant() -> None:
+    assert config_hash(config("seed", 1), leave_out=("seed",)) == config_hash(config(), leave_out=("seed",))
+    assert config_hash(config("epochs", 99), leave_out=("seed",)) != config_hash(config(), leave_out=("seed",))
+
+
+def test_asking_for_the_hash_leaves_the_configuration_as_it_is() -> None:
+    before = OmegaConf.to_yaml(config())
+    after = config()
+    config_hash(after)
+    assert OmegaConf.to_yaml(after) == before
+
+
+def test_the_digest_of_the_code_is_the_same_in_every_process() -> None:
+    import subprocess
+    import sys
+
+    said = subprocess.run(
+        [sys.executable, "-c", "from convbench.config import code_digest; print(code_digest())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert said == code_digest()
+    assert len(said) == 12
+
+
 def test_the_hash_is_twelve_hexadecimal_digits_of_the_resolved_values() -> None:
     digest = config_hash(config())
     assert len(digest) == 12
@@ -240,7 +284,9 @@ def test_a_run_to_resume_keeps_its_folder(tmp_path: Path) -> None:
 def test_the_resolvers_reach_the_functions_and_keep_their_answers() -> None:
     register_resolvers()
     register_resolvers()  # each entry point may
-    made = OmegaConf.create({"name": "${folder_name:'a/b'}", "one": "${unique:}", "two": "${unique:}"})
+    made = OmegaConf.create(
+        {"name": "${folder_name:'a/b'}", "one": "${sweep_folder:null}", "two": "${sweep_folder:null}"}
+    )
     assert made.name == folder_name("a/b")
     assert made.one == made.two  # all jobs of a sweep share its folder
 

@@ -39,7 +39,8 @@ class Variant:
         """Seed -> run; of two runs with one seed the one that ended later."""
         runs = [run for run in self.runs if run.status == "finished" and run.seed is not None]
         runs.sort(key=lambda run: str(run.results.get("ended_at") or ""))
-        return dict(sorted((run.seed, run) for run in runs if run.seed is not None))
+        latest = {run.seed: run for run in runs if run.seed is not None}
+        return {seed: latest[seed] for seed in sorted(latest)}
 
     def of_each(self, score: str) -> dict[int, float]:
         """Seed -> a number of its run, `SPLIT.NAME` or a key of the results; runs that lack it left out."""

@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from convbench.data.augment import Augment, Renderer
 from convbench.data.resident import EvalBatches
 from convbench.data.types import Split
 from convbench.engine.watch import Watch
+from convbench.logs.files import RunFolder
 from convbench.logs.tensorboard import TensorBoard
 from tests.logs.rows import epoch_row
 
@@ -44,7 +46,7 @@ def watched(
 ) -> None:
     """Hear of the epochs whose temperatures are given, of `EPOCHS`."""
     with TensorBoard(folder, images_seen=0) as board:
-        watch = Watch(network, val or batches(), "none", board, settled=1.0)
+        watch = Watch(network, val or batches(), "none", board, RunFolder(folder), settled=1.0)
         for epoch, temperature in temperatures.items():
             watch.start_epoch(epoch, EPOCHS, 0, 10)
             watch.epoch(epoch_row(epoch, temperature=temperature), 100 * epoch, is_best=False)
@@ -66,10 +68,12 @@ def test_pictures_are_taken_at_the_start_after_powers_of_two_and_at_the_end(tmp_
 
 def test_a_resumed_run_does_not_take_the_pictures_of_the_start_again(tmp_path):
     with TensorBoard(tmp_path, images_seen=30) as board:
-        watch = Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, settled=1.0)
+        watch = Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, RunFolder(tmp_path), settled=1.0)
         watch.start_epoch(1, EPOCHS, 3, 10)
     with TensorBoard(tmp_path, images_seen=300) as board:
-        Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, settled=1.0).start_epoch(4, EPOCHS, 0, 10)
+        Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, RunFolder(tmp_path), settled=1.0).start_epoch(
+            4, EPOCHS, 0, 10
+        )
     assert seen(tmp_path, "images") == {}
 
 
@@ -103,6 +107,23 @@ def test_routing_is_drawn_every_epoch_in_charts_of_means_and_of_layers(tmp_path)
         assert last[f"routing/{name}"] == pytest.approx(sum(layers) / 2)
     largest = [max(last[f"routing_top_share/{layer}_{kernel}"] for kernel in range(4)) for layer in (0, 1)]
     assert last["routing/top_share"] == pytest.approx(sum(largest) / 2)
+
+
+def test_routing_is_kept_in_a_plain_file_with_the_numbers_of_the_charts(tmp_path):
+    watched(dynamic(), tmp_path, {1: 30.0, 2: 1.0})
+    rows = [json.loads(line) for line in (tmp_path / "routing.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for layer in ("0", "1"):
+        told = rows[-1]["layers"][layer]
+        assert told["entropy"] == pytest.approx(events.Scalars(f"routing_entropy/{layer}")[-1].value)
+        shares = [events.Scalars(f"routing_top_share/{layer}_{kernel}")[-1].value for kernel in range(4)]
+        assert told["top_shares"] == pytest.approx(shares)
+
+
+def test_a_network_without_several_kernels_has_no_such_file(tmp_path):
+    watched(nn.Conv2d(3, 4, 3), tmp_path, {1: None})
+    assert not (tmp_path / "routing.jsonl").exists()
 
 
 @pytest.mark.parametrize("count", [5, 256, 1000])
@@ -152,7 +173,7 @@ def test_a_layer_whose_images_all_take_one_kernel_is_named_once(tmp_path, caplog
 def test_layers_whose_kernels_are_nearly_equal_are_named_in_one_line_and_a_later_one_when_it_comes(tmp_path, caplog):
     network = dynamic()
     with TensorBoard(tmp_path, images_seen=0) as board:
-        watch = Watch(network, batches(), "none", board, settled=1.0)
+        watch = Watch(network, batches(), "none", board, RunFolder(tmp_path), settled=1.0)
         for epoch, layers in enumerate([(), (0, 1), (0, 1)], 1):
             for layer in layers:
                 equalise(network, layer)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from convbench.logs.reporter import Look
 from convbench.logs.tensorboard import TensorBoard
@@ -30,6 +32,27 @@ def test_a_run_has_exactly_the_promised_tags(tmp_path: Path) -> None:
         board.look(look(64, 0.2))
         board.epoch(epoch_row(1), images_seen=128, is_best=True)
     assert set(curves(tmp_path)) == TAGS
+
+
+def test_training_and_validation_of_all_runs_are_on_one_chart(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0):
+        pass
+    events = EventAccumulator(str(tmp_path)).Reload()
+    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert charts == {"loss": ["loss/train", "loss/val"], "accuracy": ["accuracy/train", "accuracy/val"]}
+
+
+def test_choices_and_scores_fill_the_tab_hparams_of_the_run_itself(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, images_seen=0) as board:
+        board.outcome({"conv": "dynamic", "seed": 3, "optimizer.lr": 0.1}, {"final/test_accuracy": 0.75})
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [], "no run beside this one"
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("final/test_accuracy")[0].value == 0.75
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["conv"].string_value == "dynamic"
+    assert (start.hparams["seed"].number_value, start.hparams["optimizer.lr"].number_value) == (3, 0.1)
 
 
 def test_the_temperature_is_shown_where_a_convolution_has_one(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""The page of a comparison: one HTML file that holds its style, its script and its data, and asks no network."""
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from convbench.logs.files import atomic_path
+
+ASSETS = Path(__file__).with_name("page")
+SCRIPTS = ("common.js", "charts.js", "report.js")  # in this order: each uses the ones before it
+
+
+def write_page(path: Path, data: dict[str, Any]) -> None:
+    """Write the page.
+
+    Args:
+        path: the file; links to run folders are relative to its folder.
+        data: what the page shows, as JSON knows it; None, NaN and infinity are missing values. Its entries:
+
+            - `title`, `made`, `version`, `summary`: lines; `warnings`, `findings`: lists of sentences.
+            - `keys`: what varies, the first columns of the table; `columns`: its further columns, each with `key`,
+              `title`, `unit`, `help` and `better` (`higher`, `lower` or None).
+            - `variants`: each with `label`, `keys`, `cells` (by column: `value` to sort by, `text` to show, `is_best`),
+              `color`, `dash` and `marker`, and `runs` with `folder`, `name`, `seed`, `status`, `cells` (texts) and
+              `command`.
+            - `charts`: each with `id`, `title`, `note`, `x_options` and `y_options` (`key`, `title`, `log`), and either
+              `series` (`kind` is `lines`) or `points`: the index of a `variant`, `x` by option, and `y` by option as
+              `mean`, `low`, `high`. A point says in `front` for which x options it belongs to the joined ones.
+    """
+    parts = {
+        "title": html.escape(data["title"]),
+        "css": _asset("report.css"),
+        "js": "\n".join(map(_asset, SCRIPTS)),
+        "data": _embeddable(data),
+        "table": _plain_table(data),
+    }
+    # one pass: what the data say is never taken for a mark
+    page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("report.html"))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _embeddable(data: dict[str, Any]) -> str:
+    # the round trip makes null of NaN and infinity, which JSON lacks
+    finite = json.loads(json.dumps(data), parse_constant=lambda _: None)
+    # neither `</script>` nor `<!--` may end or change the element that holds the data; \u003c is the same to JSON
+    return json.dumps(finite, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _plain_table(data: dict[str, Any]) -> str:
+    """The table for a reader without scripts."""
+    columns = data["columns"]
+    rows = [
+        ["variant", *(f"{column['title']} {column['unit'] or ''}" for column in columns)],
+        *(
+            [variant["label"], *((variant["cells"].get(column["key"]) or {}).get("text") or "-" for column in columns)]
+            for variant in data["variants"]
+        ),
+    ]
+    lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"

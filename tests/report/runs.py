@@ -1,0 +1,108 @@
+"""Run folders with chosen numbers, written in the form in which a training run leaves them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from convbench.config import config_hash
+from convbench.logs.files import RunFolder
+
+
+def write_run(
+    folder: Path,
+    conv: str = "standard",
+    seed: int = 0,
+    accuracy: float = 0.75,
+    epochs: int = 3,
+    changes: dict[str, Any] | None = None,
+    **results: Any,
+) -> Path:
+    """Write a finished run.
+
+    Args:
+        folder: of the run.
+        conv: its convolution.
+        seed: of the run.
+        accuracy: on the test set, and at the end on the validation set.
+        epochs: that it lasted; validation accuracy rises evenly to its end.
+        changes: keys of the configuration that are to be different.
+        results: entries of `results.json` that are to be different.
+    """
+    config = OmegaConf.create(
+        {
+            "data": {"_target_": "convbench.data.shapes.Shapes", "train": 100},
+            "conv": {"_target_": f"convbench.convs.{conv}", "skip": []},
+            "model": {"_target_": "convbench.models.resnet", "depth": 8},
+            "optimizer": {"lr": 0.1},
+            "engine": {"threads": 2},
+            "seed": seed,
+            "epochs": epochs,
+        }
+    )
+    for key, value in (changes or {}).items():
+        OmegaConf.update(config, key, value)
+    run = RunFolder(folder)
+    run.write_config(config)
+    for epoch in range(1, epochs + 1):
+        share = epoch / epochs
+        run.append_metrics(
+            {
+                "epoch": epoch,
+                "step": 10 * epoch,
+                "train_loss": 2 - share,
+                "train_accuracy": min(1.0, accuracy * share + 0.05),
+                "val_loss": 2.1 - share,
+                "val_accuracy": accuracy * share,
+                "lr": 0.1,
+                "temperature": None,
+                "seconds": 2.0,
+                "images_per_second": 50.0,
+            }
+        )
+    score = {"loss": 1 - accuracy, "accuracy": accuracy}
+    settled: dict[str, Any] = {
+        "status": "finished",
+        "error": None,
+        "config_hash": config_hash(config),
+        "variant_hash": config_hash(config, leave_out=("seed",)),
+        "command": f"python -m convbench.train conv={conv} seed={seed}",
+        "choices": {"data": "shapes", "conv": conv, "model": "resnet", "optimizer": "sgd"},
+        "data": "shapes",
+        "conv": conv,
+        "model": "resnet8",
+        "seed": seed,
+        "epochs": epochs,
+        "epochs_done": epochs,
+        "params": 1000,
+        "macs": 2_000_000,
+        "train": score,
+        "val": score,
+        "best": {"epoch": epochs, "val": score, "test": score},
+        "test": score,
+        "seconds_per_epoch": 2.0,
+        "images_per_second": 50.0,
+        "seconds_total": 6.5,
+        "peak_memory_bytes": 10**9,
+        "device": "cpu (2 threads)",
+        "code": "0123456789ab",
+        "versions": {"torch": "2.15.0"},
+        "began_at": "2026-11-21T10:00:00.000+00:00",
+        "ended_at": "2026-11-21T10:00:06.500+00:00",
+    }
+    run.update_results(**settled | results)
+    return folder
+
+
+def write_sweep(folder: Path, accuracies: dict[str, list[float]], **others: Any) -> Path:
+    """Write a run for each convolution and seed, the accuracies given by seed."""
+    for conv, of_seeds in accuracies.items():
+        for seed, accuracy in enumerate(of_seeds):
+            write_run(folder / f"conv={conv},seed={seed}", conv, seed, accuracy, **others)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON says."""
+    return json.loads(path.read_text())
