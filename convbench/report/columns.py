@@ -16,7 +16,7 @@ class Column:
     Attributes:
         key: its name in `table.csv`.
         title, unit, help: for a person.
-        values: variant -> seed -> number, in the unit.
+        compute: variant -> seed -> number, in the unit.
         digits: after the decimal point.
         better: `higher`, `lower`, or empty where neither is.
         has_spread: whether runs of one variant differ in it.
@@ -26,7 +26,7 @@ class Column:
     title: str
     unit: str
     help: str
-    values: Callable[[Variant], Mapping[int, float]]
+    compute: Callable[[Variant], Mapping[int, float]]
     digits: int = 2
     better: str = ""
     has_spread: bool = True
@@ -35,6 +35,12 @@ class Column:
     def head(self) -> str:
         """Title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def values(self, variant: Variant) -> Mapping[int, float]:
+        """Seed -> number; worked out once, for some take reading the metrics of all runs."""
+        if self.key not in variant.columns:
+            variant.columns[self.key] = self.compute(variant)
+        return variant.columns[self.key]
 
     def text(self, variant: Variant) -> str:
         """`76.20 ± 0.52`: mean and half the 95 % interval; empty where no run has it."""

@@ -95,8 +95,11 @@ def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
 
     there = [(index, point) for index, point in enumerate(report.points) if point.bar is not None]
     for ax, (cost, title) in zip(axes, COSTS.items(), strict=True):
+        # Of very many variants those that curves are drawn of are told apart.
+        others = [point for index, point in there if index not in report.drawn and cost in point.costs]
+        ax.scatter([point.costs[cost] for point in others], [point.mean for point in others], s=6, color="0.7")
         for index, point in there:
-            if cost not in point.costs or point.bar is None:
+            if index not in report.drawn or cost not in point.costs or point.bar is None:
                 continue
             style, label = look(index), report.comparison.variants[index].label
             ax.errorbar(

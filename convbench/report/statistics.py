@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from scipy import stats
 
@@ -38,7 +39,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     n, mean = len(values), statistics.fmean(values)
     if n < 2:
         return Estimate(n, mean, None, None)
-    deviation = statistics.stdev(values)
+    # statistics.stdev computes in fractions, exactly and a hundred times as slowly
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return Estimate(n, mean, deviation, _quantile(n - 1) * deviation / math.sqrt(n))
 
 
@@ -141,5 +143,6 @@ def _power(n: int, effect: float) -> float:
     return float(stats.nct.sf(_quantile(n - 1), n - 1, effect * math.sqrt(n)))
 
 
+@cache
 def _quantile(freedom: int) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

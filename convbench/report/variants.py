@@ -21,11 +21,13 @@ class Variant:
         config: flat, dotted key -> value; what may differ between runs of a variant left out.
         runs: all of them.
         keys: what sets it apart from the other variants, key -> value as text.
+        columns: of the table, once they are worked out: name -> seed -> number.
     """
 
     config: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
