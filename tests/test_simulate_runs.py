@@ -1,0 +1,33 @@
+"""The simulation of scale, with few runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convbench.report.records import find_runs
+from convbench.report.variants import sort_into_variants
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    """Fifty runs, written by the script's own function."""
+    writing = f"from pathlib import Path; from simulate_runs import write_runs; write_runs(Path({str(tmp_path)!r}), 50)"
+    subprocess.run([sys.executable, "-c", writing], cwd=SCRIPTS, check=True)
+    return tmp_path
+
+
+def test_simulated_runs_are_whole_and_sorted_into_variants_by_what_varies(simulated, run_here):
+    found = find_runs([simulated])
+    assert (len(found.runs), found.broken) == (50, [])
+    comparison = sort_into_variants(found.runs, by=None, reference="standard")
+    assert sorted(len(variant.finished) for variant in comparison.variants) == [10, 20, 20]
+    assert comparison.keys == ["conv"]
+    for variant in comparison.variants:
+        configs = [run.config() for run in variant.finished.values()]
+        assert [config["seed"] for config in configs] == list(variant.finished)
+    assert run_here("compare", str(simulated)).code == 0
+    assert (simulated / "report" / "index.html").stat().st_size > 50_000
