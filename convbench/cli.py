@@ -22,6 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from convbench.config import conf_folder, register_resolvers
 from convbench.errors import UserError
+from convbench.sweeps import aftermath, slots
 from convbench.sweeps.jobs import job_folder
 
 USER_ERROR_CODE = 2
@@ -40,12 +41,14 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
             that one job only.
         folders_key: the key that takes the words which are no overrides, the folders to work on.
     """
-
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
     if is_sweep and processes() > 1:
         _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
     if not is_sweep and any(word.startswith("sweep=") for word in sys.argv):
         _stop("sweep=NAME names a sweep: give -m as well (sweep)")
+    for group in ("launcher", "search"):
+        if not is_sweep and "--cfg" not in sys.argv and any(word.startswith(f"{group}=") for word in sys.argv):
+            _stop(f"{group}=NAME is for the jobs of a sweep: give -m as well ({group})")
     # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -61,11 +64,20 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
             Task(job, wants_traceback)
         )()
     except KeyboardInterrupt:
+        if is_sweep:
+            aftermath.of_interruption()
         sys.exit(INTERRUPTED_CODE)
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        _stop(_user_sentence(error) or _composition_sentence(error, config_name))
+        _stop(_user_sentence(error) or aftermath.missing_extra(error) or _composition_sentence(error, config_name))
+    except Exception as error:
+        if not is_sweep:
+            raise
+        aftermath.of_launcher(error)
+        if wants_traceback:
+            raise
+        _stop(f"the sweep could not be started: {aftermath.sentence(error)}")
     finally:
         if processes() > 1:
             _part()
@@ -106,6 +118,7 @@ def _register(agree: Callable[[str], str] | None = None) -> None:
         return job_folder(sweep, name, _root_)
 
     OmegaConf.register_new_resolver("job_folder", folder, replace=True)
+    slots.register_resolvers()
 
 
 def processes() -> int:
@@ -172,7 +185,10 @@ def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
         overrides = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
     except OverrideParseException:
         return arguments  # Hydra will say what is wrong with it
-    fixed = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+    varies = {
+        override.key_or_group: override.is_sweep_override() for override in overrides
+    }  # given twice, the last counts
+    fixed = [key for key, does in varies.items() if not does]
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
 
 

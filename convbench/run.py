@@ -36,8 +36,12 @@ class Run:
         self.folder = folder
         self.began = began
 
-    def carry_out(self) -> None:
-        """Compose, say what was composed, train, test, and write down what came out."""
+    def carry_out(self) -> bool:
+        """Compose, say what was composed, train, test, and write down what came out.
+
+        Returns:
+            Whether a signal came too late to stop this run, so that what follows it has to be stopped.
+        """
         composition = compose(self.config)
         reset_peak_memory(composition.device)
         before = self._before()
@@ -56,7 +60,7 @@ class Run:
         if world.rank() != 0:
             trainer.fit([])
             self._test(training, trainer)
-            return
+            return trainer.is_stopped
         tensorboard = TensorBoard(self.folder.path, trainer.images_seen)
         results = Results(self.folder, self.began, trainer.progress.epoch)
         with Console(training.step.has_temperature) as console, tensorboard:
@@ -70,6 +74,7 @@ class Run:
                 remember_compiled(training.remembered, training.compilation.name, trainer.first_step_seconds, step)
             self._test(training, trainer)
             tensorboard.outcome(self._choices(), self._scores())
+        return trainer.is_stopped
 
     def _choices(self) -> dict[str, str | float | bool]:
         """What distinguishes this run from others: the options, and the plain values of the keys people vary."""

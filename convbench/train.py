@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 
 from convbench import cli
 from convbench.config import check, code_digest, config_hash, conv_name
-from convbench.engine.interrupt import sigterm_interrupts
+from convbench.engine.interrupt import pass_on, sigterm_interrupts
 from convbench.errors import UserError
 from convbench.logs.files import InUseError, RunFolder
 from convbench.sweeps.jobs import is_called_off, what_to_do
+from convbench.sweeps.slots import take_gpu
 
 log = logging.getLogger("convbench")
 
@@ -81,20 +82,32 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
     try:
         with sigterm_interrupts():
             check(config)
+            _share_gpus(config)
             from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 
-            Run(config, folder, began).carry_out()
+            is_stopped = Run(config, folder, began).carry_out()
         folder.update_results(ended_at=_now())
-    except (KeyboardInterrupt, SystemExit):  # a signal; a batch system that wants its machine back
+    except (KeyboardInterrupt, SystemExit) as stop:  # a signal; a batch system that wants its machine back
         _end(folder, "interrupted", "stopped by a signal", began)
         log.info("interrupted; go on with: python -m convbench.train resume=%s", shlex.quote(str(folder.path)))
+        pass_on(stop)
         raise
     except BaseException as error:
         name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
         (folder.path / name).write_text(traceback.format_exc())
         _end(folder, "failed", cli.reason(error), began)
         raise
+    if is_stopped and HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise KeyboardInterrupt  # the run is finished; the sweep shall not go on
     return _objective(folder)
+
+
+def _share_gpus(config: DictConfig) -> None:
+    """Take a GPU for a job of joblib, which knows nothing of GPUs; Slurm and Ray hand them out themselves."""
+    launcher = HydraConfig.get().launcher
+    is_beside_others = HydraConfig.get().mode is RunMode.MULTIRUN and launcher._target_.endswith("JoblibLauncher")
+    if is_beside_others and config.engine.device in ("auto", "cuda"):
+        take_gpu(launcher.n_jobs)
 
 
 def _started(config: DictConfig, folder: RunFolder) -> RunFolder:

@@ -52,7 +52,7 @@ def write_runs(folder: Path, count: int) -> None:
             for seed in range(min(SEEDS, count - number * SEEDS)):
                 place = folder / f"conv={conv},optimizer.lr={rate},seed={seed}"
                 place.mkdir(parents=True)
-                (place / "config.yaml").write_text(text.replace("seed: 0\n", f"seed: {seed}\n", 1))
+                (place / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
                 write_numbers(place, conv, seed, level, variant, draw)
 
 

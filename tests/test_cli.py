@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from convbench.cli import quote_path
-from convbench.config import options
+from convbench.config import conf_folder, options
 
 ENTRY_POINTS = ("train", "describe", "evaluate", "bench", "compare", "doctor", "apply_kernel")
 
@@ -24,7 +24,9 @@ def test_help_is_a_page_of_at_most_80_columns_with_examples(run_here, module):
 def test_help_of_train_names_every_group_with_its_options_and_five_examples(run_here):
     page = run_here("train", "--help").out
     words = " ".join(page.split())
-    for group in ("augment", "conv", "data", "engine", "experiment", "model", "optimizer", "schedule"):
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()} - {"hydra"}
+    assert {"conv", "data", "launcher", "model", "search"} < groups
+    for group in groups:
         assert options(group)
         assert f" {group}: {', '.join(options(group))} " in words
     assert page.partition("Examples")[2].count("python -m convbench.train ") == 5

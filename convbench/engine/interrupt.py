@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run at the next step, with a checkpoint."""
+"""Ctrl-C, SIGTERM and a batch system's warning end a run at the next step, with a checkpoint."""
 
 import logging
 import signal
@@ -9,6 +9,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 log = logging.getLogger("convbench")
+
+# What submitit has Slurm send before the time is up. Its handler puts the job back into the queue and ends the process.
+BATCH_SIGNAL = signal.SIGUSR2
+
+
+class TimeIsUpError(KeyboardInterrupt):
+    """A run was stopped by the batch system's warning, whose handler has not been called yet."""
 
 
 @contextmanager
@@ -24,17 +31,37 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def pass_on(stop: BaseException) -> None:
+    """Let the batch system's handler do its work, now that the checkpoint is written.
+
+    Args:
+        stop: what ended the run; anything but a batch system's warning is left alone.
+
+    Raises:
+        SystemExit: by the handler, if the job has been put back into the queue.
+        Exception: by the handler, if it has not.
+    """
+    if isinstance(stop, TimeIsUpError):
+        signal.raise_signal(BATCH_SIGNAL)
+
+
 class StopRequest:
-    """A context in which the first SIGINT or SIGTERM only sets `requested`; a second one interrupts at once."""
+    """A context in which the first signal only sets `requested`; a second SIGINT or SIGTERM interrupts at once.
+
+    The batch system's warning counts where somebody handles it already, and the context ends with `TimeIsUpError` then.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self._time_is_up = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
+            if callable(signal.getsignal(BATCH_SIGNAL)):
+                self._before[BATCH_SIGNAL] = signal.signal(BATCH_SIGNAL, self._on_batch_signal)
         return self
 
     def __exit__(
@@ -42,9 +69,19 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._time_is_up and isinstance(error, KeyboardInterrupt):
+            raise TimeIsUpError from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
+        self._ask()
+
+    def _on_batch_signal(self, number: int, frame: FrameType | None) -> None:
+        self._time_is_up = True
+        if not self.requested:
+            self._ask()
+
+    def _ask(self) -> None:
         self.requested = True
         log.info("stopping after this step, with a checkpoint (again: at once)")

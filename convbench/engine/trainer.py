@@ -53,6 +53,7 @@ class Trainer:
 
     Attributes:
         first_step_seconds: of the first step of this process, which pays for compilation.
+        is_stopped: whether a signal came so late that the run ended by itself; others may have to end for it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trainer:
         self.reporters: Sequence[Reporter] = ()
         self.progress = Progress()
         self.first_step_seconds = 0.0
+        self.is_stopped = False
 
     def resume(self) -> None:
         """Go on from the last checkpoint of the folder.
@@ -103,6 +105,7 @@ class Trainer:
                 self._close_epoch(score, val)
                 if world.any_of(stop.requested) and progress.epoch < epochs:
                     raise KeyboardInterrupt
+            self.is_stopped = stop.requested
 
     def _train_epoch(self, stop: StopRequest) -> Score:
         progress, steps = self.progress, len(self.train)

@@ -1,5 +1,6 @@
 """What a person sees of a run: a header, a bar over the steps, one row an epoch."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -25,7 +26,10 @@ class Console(Reporter):
     def __init__(self, has_temperature: bool) -> None:
         self.has_temperature = has_temperature
         self._bar: tqdm | None = None
-        self._redirect = logging_redirect_tqdm()
+        # A job beside others writes to its file alone: no bar of its own across the one terminal.
+        handlers = logging.getLogger().handlers
+        self._is_quiet = bool(handlers) and all(isinstance(handler, logging.FileHandler) for handler in handlers)
+        self._redirect = contextlib.nullcontext() if self._is_quiet else logging_redirect_tqdm()
         self._last_line = time.monotonic()
         self._epoch = self._steps = 0
 
@@ -60,7 +64,7 @@ class Console(Reporter):
             unit="step",
             leave=False,
             dynamic_ncols=True,
-            disable=None,  # off a terminal
+            disable=True if self._is_quiet else None,  # None: off a terminal
             file=sys.stderr,
         )
 

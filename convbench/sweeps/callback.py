@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +36,7 @@ class SweepCallback(Callback):
         self.folder = Path(config.hydra.sweep.dir)
         self.has_report = bool(OmegaConf.select(config, "sweep.report"))
         self.jobs = _count(config)
+        self.launcher = str(config.hydra.launcher._target_)
         said = {
             "command": shlex.join(["python", "-m", "convbench.train", *sys.argv[1:]]),
             "began_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -45,7 +46,7 @@ class SweepCallback(Callback):
             temporary.write_text(json.dumps(said) + "\n")
         self.progress = Progress(self.folder, self.jobs)
         # Elsewhere jobs say nothing here: the progress is all that a person sees.
-        if not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+        if not self.launcher.endswith("BasicLauncher"):
             self.progress.start()
         SweepCallback.open = self
 
@@ -66,7 +67,10 @@ class SweepCallback(Callback):
                 job_return.status = JobStatus.COMPLETED
                 job_return.return_value = None
         if SweepCallback.open is not None:
-            log.info("%s", self.progress.line())
+            # joblib with one job at a time runs it in this process, whose words would go on into the job's file alone.
+            configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+            if not self.progress.is_watching:
+                log.info("%s", self.progress.line())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Report on every run folder of the sweep and exit with 3 if a job failed."""

@@ -1,6 +1,6 @@
 """How a sweep goes: done, running, failed, left, and the time left; read from the folders of its jobs alone."""
 
-import logging
+import os
 import sys
 import threading
 import time
@@ -9,13 +9,11 @@ from pathlib import Path
 from convbench.logs.files import RunFolder
 from convbench.sweeps.jobs import results_of
 
-log = logging.getLogger("convbench")
-
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class Progress:
-    """Counts jobs by what their folders say.
+    """Counts jobs by what their folders say. Goes to other processes without its thread.
 
     Args:
         folder: of the sweep.
@@ -29,11 +27,16 @@ class Progress:
         self._done_before = self._count()["finished"]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._named = set(self._failures())
+
+    def __reduce__(self) -> tuple[type["Progress"], tuple[Path, int | None]]:
+        return Progress, (self.folder, self.jobs)
 
     def line(self) -> str:
         """For a person: `sweep ablation: 3 done, 1 running, 0 failed, 5 left, about 4 min left`."""
         count = self._count()
-        said = f"sweep {self.folder.name}: {count['finished']} done, {count['running']} running, {count['failed']} failed"
+        counted = f"{count['finished']} done, {count['running']} running, {count['failed']} failed"
+        said = f"sweep {self.folder.name}: {counted}"
         if self.jobs is None:
             return said
         left = max(self.jobs - sum(count.values()), 0)
@@ -44,8 +47,13 @@ class Progress:
             said += f", about {duration(seconds)} to go"
         return said
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a thread says how it goes."""
+        return self._thread is not None
+
     def start(self) -> None:
-        """Say it whenever it changes: on a terminal in one line that stays, elsewhere line by line."""
+        """Say how it goes whenever that changes, and which job has failed; on a terminal in one line that stays."""
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -58,15 +66,33 @@ class Progress:
     def _watch(self) -> None:
         last, is_terminal = "", sys.stderr.isatty()
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            notices = self._notices()
+            if notices and is_terminal:
+                _write_over("")
+            for notice in notices:
+                print(notice, flush=True)  # not by the log: with one job at a time, that is the job's own file
             line = self.line()
             if is_terminal:
-                sys.stderr.write(f"\r\x1b[K{line}")
-                sys.stderr.flush()
+                _write_over(fitted(line, os.get_terminal_size(sys.stderr.fileno()).columns))
             elif line.partition(", about")[0] != last.partition(", about")[0]:
-                log.info("%s", line)
+                print(line, flush=True)
             last = line
         if is_terminal and last:
-            sys.stderr.write("\r\x1b[K")
+            _write_over("")
+
+    def _notices(self) -> list[str]:
+        failures = self._failures()
+        new = [job for job in failures if job not in self._named]
+        self._named.update(new)
+        return [f"FAILED {name}: {failures[name, ended_at]}" for name, ended_at in new]
+
+    def _failures(self) -> dict[tuple[str, str], str]:
+        # A job that is tried again may fail again, at another time.
+        return {
+            (folder.name, str(results.get("ended_at"))): str(results.get("error"))
+            for folder, results in results_of(self.folder)
+            if results.get("status") == "failed"
+        }
 
     def _count(self) -> dict[str, int]:
         count = {"finished": 0, "running": 0, "failed": 0}
@@ -77,6 +103,21 @@ class Progress:
             if status in count:
                 count[status] += 1
         return count
+
+
+def fitted(line: str, columns: int) -> str:
+    """Shorten the name of the sweep until the line fits: a line that wraps cannot be written over."""
+    start, colon, rest = line.partition(": ")
+    room = columns - 1 - len(colon) - len(rest)
+    if len(start) <= room:
+        return line
+    shortened = f"{start[: max(room - 1, 0)]}…{colon}{rest}" if room > len("sweep …") else rest
+    return shortened[: columns - 1]
+
+
+def _write_over(line: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{line}")
+    sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:
