@@ -75,6 +75,8 @@ def test_tensorboard_events_have_the_same_tags_for_every_run_on_an_axis_of_image
     ((folder, _),) = results()
     events = EventAccumulator(str(folder)).Reload()
     tags = {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr", "temperature", "speed/images_per_second"}
+    scores = {"params", "macs", "seconds_per_epoch", "val_loss", "val_accuracy", "test_loss", "test_accuracy"}
+    tags |= {f"final/{score}" for score in scores}  # of the tab HPARAMS
     assert {tag for tag in events.Tags()["scalars"] if not tag.startswith("routing")} == tags
     assert [event.step for event in events.Scalars("loss/val")] == [64, 128]
     temperatures = [event.value for event in events.Scalars("temperature")]
