@@ -41,14 +41,9 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
             that one job only.
         folders_key: the key that takes the words which are no overrides, the folders to work on.
     """
-    is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
+    is_sweep = _is_sweep(sys.argv)
     if is_sweep and processes() > 1:
         _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
-    if not is_sweep and any(word.startswith("sweep=") for word in sys.argv):
-        _stop("sweep=NAME names a sweep: give -m as well (sweep)")
-    for group in ("launcher", "search"):
-        if not is_sweep and "--cfg" not in sys.argv and any(word.startswith(f"{group}=") for word in sys.argv):
-            _stop(f"{group}=NAME is for the jobs of a sweep: give -m as well ({group})")
     # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -81,6 +76,16 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
     finally:
         if processes() > 1:
             _part()
+
+
+def _is_sweep(words: list[str]) -> bool:
+    """Whether a sweep is asked for; stops where it is not, and what was given is of use to sweeps alone."""
+    if {"-m", "--multirun"} & set(words):
+        return True
+    for key in ("sweep", "launcher", "search"):
+        if "--cfg" not in words and any(word.startswith(f"{key}=") for word in words):
+            _stop(f"{key}=NAME is for sweeps: give -m as well ({key})")
+    return False
 
 
 class Task:
@@ -185,9 +190,8 @@ def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
         overrides = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
     except OverrideParseException:
         return arguments  # Hydra will say what is wrong with it
-    varies = {
-        override.key_or_group: override.is_sweep_override() for override in overrides
-    }  # given twice, the last counts
+    # given twice, the last counts
+    varies = {override.key_or_group: override.is_sweep_override() for override in overrides}
     fixed = [key for key, does in varies.items() if not does]
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
 

@@ -98,7 +98,7 @@ def holder(folder: Path) -> int | None:
 @pytest.mark.parametrize("group", ["launcher", "search"])
 def test_a_launcher_or_a_search_without_a_sweep_is_answered_with_what_to_add(run_here, results, group):
     done = run_here("train", f"{group}=ray")
-    assert (done.code, done.err) == (2, f"error: {group}=NAME is for the jobs of a sweep: give -m as well ({group})\n")
+    assert (done.code, done.err) == (2, f"error: {group}=NAME is for sweeps: give -m as well ({group})\n")
     assert not results()
 
 

@@ -172,7 +172,7 @@ def test_sweeps_without_a_name_have_folders_of_their_own(run_here, results):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["sweep=x"], "sweep=NAME names a sweep: give -m as well (sweep)"),
+        (["sweep=x"], "sweep=NAME is for sweeps: give -m as well (sweep)"),
         (["-m", "sweep=a/b", "seed=0,1"], "sweep=a/b is no name of a folder: give one without slashes (sweep)"),
     ],
 )
