@@ -145,7 +145,9 @@ def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
     kept = [str(key) for key in config if key not in ("hydra", *_OCCASION, *leave_out)]
     config = copy.deepcopy(OmegaConf.masked_copy(config, kept))
     for key in _PLACE:
-        if OmegaConf.select(config, key) is not None:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if node is not None and leaf in node:  # null or not
             OmegaConf.update(config, key, "")
     plain = OmegaConf.to_container(config, resolve=True)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

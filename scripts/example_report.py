@@ -26,6 +26,7 @@ COMMAND = (
     "seed=0,1,2",
     "epochs=10",
     "engine.compile=false",
+    "engine.threads=1",
 )
 COLUMNS = ("conv", "n", "test, last (%)", "test, best val. (%)", "test loss", "parameters", "MACs (M)", "s/epoch")
 

@@ -3,6 +3,7 @@
 Needs Chromium (Debian: `apt-get install chromium`).
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -32,8 +33,9 @@ def wait_for(url: str, seconds: float = 60) -> None:
 def main(out: str, *runs: str) -> None:
     """Start TensorBoard over copies of the runs, photograph it and stop it."""
     with tempfile.TemporaryDirectory() as scratch:
+        above = os.path.commonpath([Path(run).resolve().parent for run in runs])
         for run in runs:
-            target = Path(scratch, "runs", Path(run).name)
+            target = Path(scratch, "runs", os.path.relpath(run, above))
             target.mkdir(parents=True)
             for events in Path(run).glob("events.out.tfevents.*"):
                 shutil.copy(events, target)

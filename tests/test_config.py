@@ -119,7 +119,7 @@ def flat(node: Any, prefix: str = "") -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("key", [key for key in flat(GOOD) if key != "resume"])
+@pytest.mark.parametrize("key", [key for key in flat(GOOD) if key not in ("resume", "engine.threads")])
 def test_the_hash_changes_with_any_key(key: str) -> None:
     assert config_hash(config(key, "something else")) != config_hash(config())
 
@@ -147,7 +147,7 @@ def test_the_hash_does_not_change_with_where_or_on_which_occasion_a_run_takes_pl
             OmegaConf.update(loaded, key.replace("__", "."), value)
         return config_hash(loaded)
 
-    for change in ({"datasets": "/there"}, {"engine__cache": "/b"}, {"engine__threads": 8}, {"sweep__name": "x"}):
+    for change in ({"datasets": "/there"}, {"engine__cache": "/b"}, {"engine__threads": None}, {"sweep__name": "x"}):
         assert made(**change) == made(), change
     for change in ({"data__root": "/there/dogs"}, {"engine__compile": False}, {"seed": 1}):
         assert made(**change) != made(), change
