@@ -69,9 +69,14 @@ def main() -> None:
         run("-m", "convbench.train", *COMMAND, "sweep.report=false", CONVBENCH_DATA=str(given.data.resolve()))
     shutil.rmtree(ROOT / REPORT, ignore_errors=True)
     run("-m", "convbench.compare", str(SWEEP), f"output={REPORT}")
-    boards = sorted(path for path in (ROOT / REPORT / "tensorboard").glob("*/*") if path.is_dir())
-    run("scripts/tensorboard_screenshot.py", str(PICTURE), *map(str, boards))
-    shutil.rmtree(ROOT / REPORT / "tensorboard")  # binary, and made again in a second
+    boards = ROOT / REPORT / "tensorboard"
+    shown = [
+        boards / conv / part
+        for conv in ("standard", "weighted_sum")
+        for part in ("mean - sigma", "mean", "mean + sigma")
+    ]
+    run("scripts/tensorboard_screenshot.py", str(PICTURE), *map(str, shown))
+    shutil.rmtree(boards)  # binary, and made again in a second
     write_section(ROOT / "README.md", "example", "example_report.py", section())
 
 
