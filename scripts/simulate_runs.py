@@ -186,7 +186,7 @@ def section(measured: dict[str, Any]) -> list[str]:
         *markdown_table(head, rows, left=0),
         "",
         f"Each further thousand of runs takes {1000 * seconds:.1f} s and {1000 * memory:.0f} MB more, so {tenfold:,} "
-        f"would take about {ahead_seconds / 60:.0f} minutes and {ahead_memory / 1024:.1f} GiB: the files are read one "
+        f"would take about {ahead_seconds:.0f} s and {ahead_memory / 1024:.1f} GiB: the files are read one "
         "after the other, and the results of all runs are held at once. Figures draw the 40 best variants, whatever "
         "their number.",
     ]
