@@ -51,6 +51,8 @@ def section() -> list[str]:
         rule,
         *table[1:],
         "",
+        lines[2],  # what was read, and what the signs mean
+        "",
         *sentences,
         "",
         f"![Accuracy and loss with bands over seeds]({REPORT}/curves_epochs.png)",
