@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from convbench.config import conf_folder, register_resolvers
-from convbench.errors import UserError
+from convbench.errors import UserError, causes, reason
 from convbench.sweeps import aftermath, slots
 from convbench.sweeps.jobs import job_folder
 
@@ -72,7 +72,7 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
         aftermath.of_launcher(error)
         if wants_traceback:
             raise
-        _stop(f"the sweep could not be started: {aftermath.sentence(error)}")
+        _stop(f"the sweep could not be started: {reason(error)}")
     finally:
         if processes() > 1:
             _part()
@@ -148,7 +148,7 @@ def _part() -> None:
     """Part from the other processes while Python is still whole: at its end, their threads would bring it down."""
     from convbench.engine import world
 
-    for link in _causes(sys.exception()):
+    for link in causes(sys.exception()):
         traceback.clear_frames(link.__traceback__)  # an interrupted or failed run would live on in them
     world.leave()
 
@@ -196,33 +196,9 @@ def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
 
 
-def find_user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` in a chain of causes (Hydra wraps what a constructor raises), or None."""
-    return next((link for link in _causes(error) if isinstance(link, UserError)), None)
-
-
-def reason(error: BaseException) -> str:
-    """Why a run failed, in a line."""
-    mendable = find_user_error(error)
-    if mendable is not None:
-        return str(mendable)
-    said = (str(error).strip() or "no message").splitlines()[0]
-    # PyTorch has a class of its own for this on a GPU only
-    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if is_memory or "not enough memory" in said or "can't allocate memory" in said:
-        return f"out of memory: {said}; a smaller batch_size needs less, and so does engine.accumulate=2"
-    return f"{type(error).__name__}: {said}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _user_sentence(error: BaseException) -> str | None:
     """What a person is told of an error that they can mend; None for any other."""
-    for link in _causes(error):
+    for link in causes(error):
         if isinstance(link, UserError):
             return str(link)
         if isinstance(link, MissingMandatoryValue):
@@ -234,7 +210,7 @@ def _composition_sentence(error: Exception, config_name: str) -> str:
     """Hydra's own message, and for an unknown key the keys that come near it."""
     sentence = str(error)
     key = next(
-        (link.full_key for link in _causes(error) if isinstance(link, ConfigKeyError | ConfigAttributeError)), None
+        (link.full_key for link in causes(error) if isinstance(link, ConfigKeyError | ConfigAttributeError)), None
     )
     if isinstance(error, ConfigCompositionException) and not isinstance(error, OverrideParseException) and key:
         near = difflib.get_close_matches(key, _all_keys(config_name), n=5, cutoff=0.5)

@@ -19,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
 
+# The groups of options by which variants of an experiment are told apart.
+GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule")
+
 _OCCASION = ("resume", "sweep")
 _PLACE = ("datasets", "engine.cache", "engine.threads")
 

@@ -1,4 +1,6 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can mend this; and what is said of any other."""
+
+from collections.abc import Iterator
 
 
 class UserError(ValueError):
@@ -7,3 +9,28 @@ class UserError(ValueError):
     The message is one sentence for a person: what was given, what is allowed, which key to change. The command line
     prints it without a traceback and exits with 2; any other exception is a failure and exits with 1.
     """
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The `UserError` in a chain of causes (Hydra wraps what a constructor raises), or None."""
+    return next((link for link in causes(error) if isinstance(link, UserError)), None)
+
+
+def reason(error: BaseException) -> str:
+    """Why a run failed, in a line."""
+    mendable = find_user_error(error)
+    if mendable is not None:
+        return str(mendable)
+    said = (str(error).strip() or "no message").splitlines()[0]
+    # PyTorch has a class of its own for this on a GPU only
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if is_memory or "not enough memory" in said or "can't allocate memory" in said:
+        return f"out of memory: {said}; a smaller batch_size needs less, and so does engine.accumulate=2"
+    return f"{type(error).__name__}: {said}"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -6,7 +6,6 @@ import platform
 import shlex
 import time
 import traceback
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,16 +13,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from convbench import cli
-from convbench.config import check, code_digest, config_hash, conv_name
+from convbench.config import GROUPS, check, code_digest, config_hash, conv_name
 from convbench.engine.interrupt import pass_on, sigterm_interrupts
-from convbench.errors import UserError
-from convbench.logs.files import InUseError, RunFolder
+from convbench.errors import UserError, reason
+from convbench.logs.files import InUseError, RunFolder, now
 from convbench.sweeps.jobs import is_called_off, what_to_do
 from convbench.sweeps.slots import take_gpu
 
 log = logging.getLogger("convbench")
-
-GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule")
 
 
 def train(config: DictConfig) -> float | None:
@@ -86,7 +83,7 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
             from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 
             is_stopped = Run(config, folder, began).carry_out()
-        folder.update_results(ended_at=_now())
+        folder.update_results(ended_at=now())
     except (KeyboardInterrupt, SystemExit) as stop:  # a signal; a batch system that wants its machine back
         _end(folder, "interrupted", "stopped by a signal", began)
         log.info("interrupted; go on with: python -m convbench.train resume=%s", shlex.quote(str(folder.path)))
@@ -95,7 +92,7 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
     except BaseException as error:
         name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
         (folder.path / name).write_text(traceback.format_exc())
-        _end(folder, "failed", cli.reason(error), began)
+        _end(folder, "failed", reason(error), began)
         raise
     if is_stopped and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise KeyboardInterrupt  # the run is finished; the sweep shall not go on
@@ -131,7 +128,7 @@ def _started(config: DictConfig, folder: RunFolder) -> RunFolder:
         val=None,
         best=None,
         test=None,
-        began_at=_now(),
+        began_at=now(),
         ended_at=None,
         code=code_digest(),
         versions={name: version(name) for name in ("convbench", "torch", "torchvision", "hydra-core")}
@@ -169,11 +166,7 @@ def _objective(folder: RunFolder) -> float | None:
 
 
 def _end(folder: RunFolder, status: str, error: str, began: float) -> None:
-    folder.update_results(status=status, error=error, ended_at=_now(), seconds_total=time.perf_counter() - began)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    folder.update_results(status=status, error=error, ended_at=now(), seconds_total=time.perf_counter() - began)
 
 
 if __name__ == "__main__":

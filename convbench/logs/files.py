@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from convbench.errors import UserError
 
 _LOCK = ".lock"
+
+
+def now() -> str:
+    """The time as run folders have it: UTC, so that texts sort as times do."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class InUseError(UserError):

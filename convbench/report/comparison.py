@@ -21,6 +21,7 @@ from convbench.report.page import write_page
 from convbench.report.pareto import COSTS, Point, pareto_points
 from convbench.report.records import Run, find_runs
 from convbench.report.settings import Settings
+from convbench.report.statistics import estimate
 from convbench.report.table import table
 from convbench.report.variants import Comparison, Variant, sort_into_variants
 
@@ -180,8 +181,6 @@ def _write_markdown(report: Report, path: Path) -> None:
 
 def _write_csv(report: Report, path: Path) -> None:
     """A row a variant; for each column the mean over its runs, their standard deviation and half the 95 % interval."""
-    from convbench.report.statistics import estimate
-
     parts = ("", "_deviation", "_half_interval")
     head = [*report.comparison.keys, "n", *(column.key + part for column in report.columns for part in parts)]
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from convbench.config import GROUPS
 from convbench.report.records import Run
 
 # What says where or on which occasion a run took place; never a variant of its own.
 _INCIDENTAL = ("seed", "resume", "sweep.", "datasets", "engine.cache", "engine.threads", "engine.log_every")
-_GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule")
 
 
 @dataclass
@@ -32,8 +32,8 @@ class Variant:
     @property
     def label(self) -> str:
         """For a person: `standard`, or `standard, optimizer.lr=0.1`."""
-        groups = [value for key, value in self.keys.items() if key in _GROUPS]
-        others = [f"{key}={value}" for key, value in self.keys.items() if key not in _GROUPS]
+        groups = [value for key, value in self.keys.items() if key in GROUPS]
+        others = [f"{key}={value}" for key, value in self.keys.items() if key not in GROUPS]
         return ", ".join(groups + others) or "all runs"
 
     @cached_property
@@ -120,7 +120,7 @@ def _fingerprint(run: Run) -> str:
 
 def _varied_keys(variants: Sequence[Variant]) -> list[str]:
     """Groups of which different options were taken, then keys that differ where the options are the same."""
-    groups = [group for group in _GROUPS if len({_value(variant, group) for variant in variants}) > 1]
+    groups = [group for group in GROUPS if len({_value(variant, group) for variant in variants}) > 1]
     keys = set()
     # Sorted into those that took the same options, so that what an option brings along is no key of its own.
     alike: dict[tuple[str, ...], list[Variant]] = defaultdict(list)
@@ -144,7 +144,7 @@ def _differing(variants: Sequence[Variant]) -> set[str]:
 
 
 def _value(variant: Variant, key: str) -> str:
-    if key in _GROUPS:
+    if key in GROUPS:
         results = variant.runs[0].results
         # conv is the option, or the name of a user's own class
         return str(results["conv"] if key == "conv" else (results.get("choices") or results).get(key, "-"))

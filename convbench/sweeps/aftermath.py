@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hydra.errors import MissingConfigException
 
+from convbench.errors import reason
 from convbench.sweeps.jobs import results_of
 
 if TYPE_CHECKING:  # it imports the command line, which imports this
@@ -54,7 +55,7 @@ def of_launcher(error: Exception) -> None:
         log.error("a job has left Slurm without a result; waiting for the others")
         _wait_for_slurm(sweep.folder)
     elif any(results_of(sweep.folder)):  # else nothing has begun, and the command line says why
-        log.error("the launcher stopped: %s", sentence(error))
+        log.error("the launcher stopped: %s", reason(error))
     sweep.close()
 
 
@@ -70,12 +71,6 @@ def of_interruption() -> None:
     if waiting:
         log.info("the jobs stay with Slurm; to end them: scancel %s", " ".join(waiting))
     log.info("interrupted; the same command with sweep=%s goes on", sweep.folder.name)
-
-
-def sentence(error: BaseException) -> str:
-    """The first line of what an error says, and the class of one that has no words for itself."""
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _is_on_slurm(sweep: "SweepCallback") -> bool:

@@ -4,7 +4,6 @@ import json
 import logging
 import shlex
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from convbench.cli import SWEEP_FAILED_CODE, reason
-from convbench.logs.files import RunFolder, atomic_path
+from convbench.cli import SWEEP_FAILED_CODE
+from convbench.errors import reason
+from convbench.logs.files import RunFolder, atomic_path, now
 from convbench.sweeps.jobs import results_of
 from convbench.sweeps.progress import Progress
 
@@ -39,7 +39,7 @@ class SweepCallback(Callback):
         self.launcher = str(config.hydra.launcher._target_)
         said = {
             "command": shlex.join(["python", "-m", "convbench.train", *sys.argv[1:]]),
-            "began_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "began_at": now(),
             "jobs": self.jobs,
         }
         with atomic_path(self.folder / "sweep.json") as temporary:
@@ -110,8 +110,7 @@ class SweepCallback(Callback):
 def _note_failure(folder: RunFolder, error: BaseException) -> None:
     """For a job that could not write it down itself."""
     if not folder.results_path.exists():
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        folder.update_results(status="failed", error=reason(error), ended_at=now)
+        folder.update_results(status="failed", error=reason(error), ended_at=now())
 
 
 def _count(config: DictConfig) -> int | None:
