@@ -3,16 +3,19 @@
 import logging
 import time
 from dataclasses import asdict
+from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from convbench.build import Before, Composition, Training, build_training, compose
+from convbench.computed import circumstances, differences, implementations_text, parts_of
 from convbench.engine import checkpoint, world
 from convbench.engine.compilation import remember_compiled
 from convbench.engine.device import describe_device, peak_memory, reset_peak_memory
 from convbench.engine.evaluation import evaluate
-from convbench.engine.metrics import Score
-from convbench.engine.trainer import Trainer
+from convbench.engine.metrics import SplitScore
+from convbench.engine.trainer import EVALUATION_ADVICE, Trainer, check_finite
 from convbench.engine.watch import Watch
 from convbench.logs.console import Console
 from convbench.logs.files import RunFolder
@@ -45,6 +48,7 @@ class Run:
         composition = compose(self.config)
         reset_peak_memory(composition.device)
         before = self._before()
+        parts = parts_of(self.folder.results)
         self.folder.update_results(
             model=composition.built.name,
             params=composition.built.summary.parameters,
@@ -53,10 +57,14 @@ class Run:
             device=describe_device(composition.device),
         )
         training = build_training(self.config, composition, before)
-        self.folder.update_results(
-            swap=[asdict(row) for row in training.swap.rows], compiled=training.compilation.is_on
-        )
         trainer = self._trainer(training)
+        self.folder.update_results(
+            swap=[asdict(row) for row in training.swap.rows],
+            compiled=training.compilation.is_on,
+            classes=list(composition.spec.classes),
+            images=training.images,
+            computed=[*parts, self._part(training, trainer.progress.epoch, parts)],
+        )
         if world.rank() != 0:
             trainer.fit([])
             self._test(training, trainer)
@@ -92,8 +100,27 @@ class Run:
         scores["final/seconds_per_epoch"] = results["seconds_per_epoch"]
         for split in ("val", "test"):
             if results[split]:
-                scores |= {f"final/{split}_{name}": value for name, value in results[split].items()}
+                scores |= {f"final/{split}_{name}": results[split][name] for name in ("loss", "accuracy")}
         return scores
+
+    def _part(self, training: Training, from_epoch: int, before: list[dict[str, Any]]) -> dict[str, Any]:
+        """How the part of this run that begins now is computed; says what has changed since the part before."""
+        engine = self.config.engine
+        part = {
+            "from_epoch": from_epoch,
+            **circumstances(self.config, describe_device(training.step.device), torch.get_num_threads()),
+            "processes": world.size(),
+            "compiled": training.compilation.is_on,
+            "implementations": implementations_text([(row.name, row.implementation) for row in training.swap.rows]),
+            "cuda_graph": engine.cuda_graph,
+            "images": "file" if training.splits.on_disk else "host" if training.train.is_streamed else "device",
+            "accumulate": engine.accumulate,
+            "shards": engine.shards,
+        }
+        changed = differences(before[-1], part) if before else ""
+        if changed:
+            log.warning("this part of the run is not computed as the part before it: %s", changed)
+        return part
 
     def _before(self) -> Before:
         """What this run, if it is being resumed, chose when it began."""
@@ -153,10 +180,10 @@ class Run:
         best = dict(trainer.progress.best)
         test = None
         if training.splits.test is not None and training.splits.test.labels is not None:
-            test = self._test_score(training)
+            test = self._test_score(training, "last")
             state = checkpoint.load(self.folder.best_checkpoint, training.step.device)
             training.step.network.load_state_dict(state["network"])
-            best["test"] = self._test_score(training)._asdict()
+            best["test"] = self._test_score(training, "best")._asdict()
         self.folder.update_results(
             status="finished",
             test=None if test is None else test._asdict(),
@@ -177,8 +204,10 @@ class Run:
             )
         log.info("everything is in %s", self.folder.path)
 
-    def _test_score(self, training: Training) -> Score:
-        return evaluate(training.step.network, training.evaluation("test"), self.config.engine.autocast)
+    def _test_score(self, training: Training, which: str) -> SplitScore:
+        score = evaluate(training.step.network, training.evaluation("test"), self.config.engine.autocast)
+        check_finite(score.loss, f"test loss of the {which} epoch", EVALUATION_ADVICE)
+        return score
 
 
 def _engineering(number: int) -> str:

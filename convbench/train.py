@@ -2,17 +2,16 @@
 
 import logging
 import os
-import platform
 import shlex
 import time
 import traceback
-from importlib.metadata import version
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from convbench import cli
+from convbench.computed import versions
 from convbench.config import GROUPS, check, code_digest, config_hash, conv_name
 from convbench.engine.interrupt import pass_on, sigterm_interrupts
 from convbench.errors import UserError, reason
@@ -131,8 +130,7 @@ def _started(config: DictConfig, folder: RunFolder) -> RunFolder:
         began_at=now(),
         ended_at=None,
         code=code_digest(),
-        versions={name: version(name) for name in ("convbench", "torch", "torchvision", "hydra-core")}
-        | {"python": platform.python_version()},
+        versions=versions(),
     )
     return folder
 

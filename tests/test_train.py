@@ -23,6 +23,11 @@ RESULT_KEYS = {
     "status", "error", "config_hash", "data", "conv", "model", "seed", "params", "macs", "epochs", "seconds_total",
     "seconds_per_epoch", "images_per_second", "train", "val", "best", "test", "device", "versions",
 }  # fmt: skip
+COMPUTED_KEYS = {
+    "from_epoch", "code", "python", "convbench", "torch", "torchvision", "hydra-core", "numpy", "pillow", "device",
+    "threads", "processes", "precision", "compiled", "implementations", "channels_last", "cuda_graph", "images",
+    "accumulate", "shards", "deterministic",
+}  # fmt: skip
 METRICS_KEYS = {
     "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "temperature", "seconds",
     "images_per_second",
@@ -40,8 +45,15 @@ def test_a_run_leaves_a_folder_with_everything_about_it(run_here, results):
     assert set(result) >= RESULT_KEYS
     assert result["status"] == "finished"
     assert (result["data"], result["conv"], result["model"], result["seed"]) == ("shapes", "weighted_sum", "resnet8", 0)
-    assert set(result["test"]) == {"loss", "accuracy"}
+    assert set(result["val"]) == set(result["best"]["val"]) == {"loss", "accuracy"}
     assert set(result["best"]) == {"epoch", "val", "test"}
+    for score in (result["test"], result["best"]["test"]):
+        assert set(score) == {"loss", "accuracy", "correct", "images", "predicted_classes"}
+        assert score["images"] == 20
+        assert score["correct"] == round(20 * score["accuracy"])
+        assert 1 <= score["predicted_classes"] <= 10
+    assert result["images"] == {"train": 64, "val": 20, "test": 20}
+    assert (len(result["classes"]), result["classes"][0]) == (10, "arrow")
     rows = metrics(folder)
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [row["step"] for row in rows] == [4, 8]
@@ -182,6 +194,22 @@ def test_a_compiled_run_comes_to_the_losses_of_an_eager_one_with_plain_weight_na
     assert keys[0] == keys[1]
 
 
+# Stops the run in its second epoch of four steps, unless GOES_ON is set.
+STOPS = """
+import os
+from torch import nn
+
+class Stops(nn.Conv2d):
+    steps = 0
+
+    def forward(self, x):
+        if self.training and x.requires_grad:
+            self.steps += 1
+            if self.steps == 6 and "GOES_ON" not in os.environ:
+                raise RuntimeError("stopped")
+        return super().forward(x)
+"""
+
 # -- stop and go on ---------------------------------------------------------------------------------------------------
 
 STOPPABLE = (*TINY[:-1], "epochs=40", "conv=dynamic", "augment=standard", "model.dropout=0.2", "engine.log_every=1")
@@ -242,6 +270,44 @@ def test_resume_reproduces_the_uninterrupted_run(tmp_path, uninterrupted, kind):
     result = json.loads((tmp_path / "run" / "results.json").read_text())
     best = json.loads((uninterrupted / "results.json").read_text())["best"]
     assert (result["status"], result["best"]) == ("finished", best)
+
+
+def test_each_part_of_a_run_says_how_it_was_computed_and_what_has_changed(run_here, results, monkeypatch, tmp_path):
+    """The run stops in its second epoch, and its record is then changed as another version would have written it."""
+    (tmp_path / "stops.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    run_here("train", *TINY, "conv._target_=stops.Stops", "engine.threads=1")
+    ((folder, result),) = results()
+    assert (result["status"], result["epochs_done"]) == ("failed", 1)
+    part = dict(result["computed"][0])
+    assert set(part) == COMPUTED_KEYS
+    assert (part["from_epoch"], part["threads"], part["precision"], part["images"]) == (0, 1, "none", "device")
+    result["computed"][0] |= {"torch": "1.0", "threads": 64}
+    (folder / "results.json").write_text(json.dumps(result))
+    monkeypatch.setenv("GOES_ON", "1")
+    done = run_here("train", f"resume={folder}")
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if "not computed as" in line]
+    assert f"torch 1.0 -> {part['torch']}, threads 64 -> 1" in line
+    first, second = json.loads((folder / "results.json").read_text())["computed"]
+    assert (first["torch"], second) == ("1.0", part | {"from_epoch": 1})
+
+
+def test_a_run_of_an_earlier_version_is_compared_with_what_it_recorded(run_here, results, monkeypatch, tmp_path):
+    (tmp_path / "stops.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    run_here("train", *TINY, "conv._target_=stops.Stops")
+    ((folder, result),) = results()
+    for key in ("computed", "images", "classes", "identity"):
+        result.pop(key, None)
+    (folder / "results.json").write_text(json.dumps(result | {"code": "another"}))
+    monkeypatch.setenv("GOES_ON", "1")
+    done = run_here("train", f"resume={folder}")
+    assert done.code == 0, done.err
+    assert "code another -> " in done.out
+    first, second = json.loads((folder / "results.json").read_text())["computed"]
+    assert (first["from_epoch"], first["code"], first["compiled"]) == (0, "another", False)
+    assert (second["from_epoch"], set(second)) == (1, COMPUTED_KEYS)
 
 
 def test_resume_of_a_finished_run_or_of_no_run_or_with_other_keys_is_refused(run_here, results, tmp_path):
@@ -349,6 +415,41 @@ def test_a_loss_that_is_no_number_fails_the_run_with_exit_code_1(run_module, res
     assert result["status"] == "failed"
     assert "a smaller optimizer.lr" in result["error"]
     assert "DivergedError" in (folder / "traceback.txt").read_text()
+
+
+# Its running statistics, so to speak, hold for so many batches of an evaluation and are no numbers from then on.
+FAILS_LATE = """
+import os
+from torch import nn
+
+class FailsLate(nn.Conv2d):
+    passes = 0
+
+    def forward(self, x):
+        self.passes += not self.training and len(x) == 16  # a batch: other passes look at shapes
+        return super().forward(x) * (float("nan") if self.passes > int(os.environ["GOOD_PASSES"]) else 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("passes", "said", "epochs"),
+    [(2, "validation loss after epoch 2", 1), (4, "test loss of the last epoch", 2), (6, "test loss of the best", 2)],
+)
+def test_an_evaluation_that_is_no_number_fails_the_run_and_keeps_the_epochs_before(
+    run_here, results, tmp_path, monkeypatch, passes, said, epochs
+):
+    (tmp_path / "late.py").write_text(FAILS_LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("GOOD_PASSES", str(passes))
+    assert run_here("train", *TINY, "conv._target_=late.FailsLate").code == 1
+    ((folder, result),) = results()
+    assert result["status"] == "failed"
+    assert said in result["error"]
+    assert result["epochs_done"] == len(metrics(folder)) == epochs
+    assert math.isfinite(result["best"]["val"]["loss"])
+    assert result["test"] is None
+    saved = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["progress"]["epoch"] == epochs
 
 
 def test_a_users_own_class_trains_under_its_own_name(run_module, results, tmp_path):

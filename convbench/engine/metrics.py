@@ -16,6 +16,28 @@ class Score(NamedTuple):
     accuracy: float
 
 
+class SplitScore(NamedTuple):
+    """What a network comes to on a whole split.
+
+    Attributes:
+        loss, accuracy: as in `Score`.
+        correct, images: how many images were classified correctly, and how many there are.
+        predicted_classes: how many different classes were predicted at least once; 1 for a network that always gives
+            the same answer.
+    """
+
+    loss: float
+    accuracy: float
+    correct: int
+    images: int
+    predicted_classes: int
+
+    @property
+    def score(self) -> Score:
+        """Loss and accuracy alone."""
+        return Score(self.loss, self.accuracy)
+
+
 class Meter:
     """Sums over samples; adding waits for nothing, `read` is the one place where the host waits.
 
@@ -41,5 +63,10 @@ class Meter:
 
     def read(self) -> Score:
         """Means since the last reset, over all processes; waits for the device."""
-        loss, correct, count = world.added_up(self.sums).tolist()
+        loss, correct, count = self.totals()
         return Score(loss / count, correct / count)
+
+    def totals(self) -> list[float]:
+        """Summed loss, correct samples and samples since the last reset, over all processes; waits for the device."""
+        totals: list[float] = world.added_up(self.sums).tolist()
+        return totals

@@ -1,5 +1,6 @@
 """The loop over epochs: train, evaluate, report, save."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -37,7 +38,29 @@ class Progress:
 
 
 class DivergedError(RuntimeError):
-    """The training loss is no longer a number."""
+    """A loss is no longer a finite number."""
+
+
+def check_finite(loss: float, what: str, advice: str) -> None:
+    """Stop a run whose loss says nothing any more.
+
+    Args:
+        loss: the loss.
+        what: which loss it is, `training loss in epoch 3`.
+        advice: what may help.
+
+    Raises:
+        DivergedError: if it is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(f"the {what} is {loss}; {advice}")
+
+
+# The loss of a split that is not trained on can fail alone: it is computed with the running statistics of batch norm.
+EVALUATION_ADVICE = (
+    "the weights or the running statistics of the normalisation layers have diverged, which a smaller optimizer.lr, "
+    "a larger batch_size or a longer schedule.warmup_epochs may prevent"
+)
 
 
 class Trainer:
@@ -94,14 +117,16 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: after a signal; the checkpoint is written.
-            DivergedError: if the loss became infinite or no number.
+            DivergedError: if the training or the validation loss is infinite or not a number; the checkpoints are those
+                of the epochs before.
         """
         self.reporters = reporters
         progress, epochs = self.progress, self.step.clock.epochs
         with StopRequest() as stop:
             while progress.epoch < epochs:
                 score = self._train_epoch(stop)
-                val = evaluate(self.step.network, self.val, self.precision)
+                val = evaluate(self.step.network, self.val, self.precision).score
+                check_finite(val.loss, f"validation loss after epoch {progress.epoch + 1}", EVALUATION_ADVICE)
                 self._close_epoch(score, val)
                 if world.any_of(stop.requested) and progress.epoch < epochs:
                     raise KeyboardInterrupt
@@ -188,11 +213,8 @@ class Trainer:
 
     def _read_finite(self) -> Score:
         score = self.step.meter.read()
-        if not abs(score.loss) < float("inf"):
-            raise DivergedError(
-                f"the training loss became {score.loss} in epoch {self.progress.epoch + 1}; "
-                f"a smaller optimizer.lr or a schedule.warmup_epochs may help"
-            )
+        advice = "a smaller optimizer.lr or a longer schedule.warmup_epochs may help"
+        check_finite(score.loss, f"training loss in epoch {self.progress.epoch + 1}", advice)
         return score
 
     @property
