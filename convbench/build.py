@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from convbench.convs.swap import SwapReport
 from convbench.data.augment import Augment, Renderer
+from convbench.data.identity import Identity, KnownSource
 from convbench.data.resident import Deal, EvalBatches, TrainBatches, fits, held_by, to_device
 from convbench.data.types import ImageSpec, Source, Splits
 from convbench.engine import world
@@ -100,11 +101,12 @@ class Training:
         return EvalBatches(getattr(self.splits, split), self.eval_batch_size, self.renderer, self.train.is_streamed)
 
 
-def compose(config: DictConfig) -> Composition:
+def compose(config: DictConfig, identity: Identity | None = None) -> Composition:
     """Build data source and network; reads no image.
 
     Args:
         config: passed by `convbench.config.check`.
+        identity: of the data of a run that exists: they alone are read then, and the network is fitted to them.
 
     Raises:
         UserError: whatever a user can mend.
@@ -113,6 +115,8 @@ def compose(config: DictConfig) -> Composition:
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, config.engine.deterministic)
     source: Source = make(config.data, "data")
+    if identity is not None:
+        source = KnownSource(source, identity)
     spec = source.spec()
     augment: Augment = make(config.augment, "augment")
     augment.check(spec.image_size)
@@ -129,13 +133,19 @@ def compose(config: DictConfig) -> Composition:
     )
 
 
-def build_training(config: DictConfig, composition: Composition, before: Before | None = None) -> Training:
+def build_training(
+    config: DictConfig,
+    composition: Composition,
+    before: Before | None = None,
+    on_loaded: Callable[[Splits], None] | None = None,
+) -> Training:
     """Read the images and build what trains on them.
 
     Args:
         config: passed by `convbench.config.check`.
         composition: made of it.
         before: what a run that is resumed chose when it began.
+        on_loaded: called with all images in host memory, before they are dealt out and moved to the device.
 
     Raises:
         UserError: if images are missing or corrupt, or fewer than a batch.
@@ -148,6 +158,8 @@ def build_training(config: DictConfig, composition: Composition, before: Before 
             "(engine.cuda_graph)"
         )
     loaded = composition.source.load()
+    if on_loaded is not None:
+        on_loaded(loaded)
     together = world.size() > 1
     deal = Deal(len(loaded.train), world.size() if together else engine.shards, world.rank() if together else None)
     splits = held_by(loaded, world.rank(), world.size())

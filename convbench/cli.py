@@ -48,6 +48,7 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.argv[1:] = _name_jobs_by_what_varies([_sweep_name(quote_path(word)) for word in sys.argv[1:]])
+    sys.argv[1:] = _place_beside_resume(sys.argv[1:])
     if folders_key is not None:
         sys.argv[1:] = _gather_folders(sys.argv[1:], folders_key)
     agree = _join() if processes() > 1 else None
@@ -167,6 +168,13 @@ def quote_path(argument: str) -> str:
 def _quoted(path: str) -> str:
     escaped = path.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def _place_beside_resume(arguments: list[str]) -> list[str]:
+    """Let `data.root` stand beside `resume`: the data of the run have it, which those of the defaults may lack."""
+    if not any(word.startswith("resume=") for word in arguments):
+        return arguments
+    return [f"++{word}" if word.startswith("data.root=") else word for word in arguments]
 
 
 def _gather_folders(arguments: list[str], key: str) -> list[str]:

@@ -9,7 +9,7 @@ def evaluate(config: DictConfig) -> None:
     """Measure the split of a run, or predict a folder of unlabelled images."""
     from convbench.report.evaluation import Evaluation
 
-    evaluation = Evaluation.of(config.run, config.checkpoint, config.engine.device)
+    evaluation = Evaluation.of(config.run, config.checkpoint, config.engine.device, config.data.root, config.datasets)
     if config.images is None:
         evaluation.measure(config.split, tuple(config.columns), config.strip_suffix)
     else:

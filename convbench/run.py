@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from omegaconf import DictConfig
 
 from convbench.build import Before, Composition, Training, build_training, compose
 from convbench.computed import circumstances, differences, implementations_text, parts_of
+from convbench.data.identity import Identity, identify
+from convbench.data.types import Splits
 from convbench.engine import checkpoint, world
 from convbench.engine.compilation import remember_compiled
 from convbench.engine.device import describe_device, peak_memory, reset_peak_memory
@@ -23,6 +26,19 @@ from convbench.logs.results import Results
 from convbench.logs.tensorboard import TensorBoard
 
 log = logging.getLogger("convbench")
+
+
+def identity_of(folder: RunFolder) -> Identity | None:
+    """What a run that exists is about; None for one that has read no data yet.
+
+    One that was begun by a version which kept no identity gets a note: its data cannot be verified.
+    """
+    said = folder.results.get("identity")
+    if said is not None:
+        return Identity.from_json(said, folder.read_data())
+    if folder.last_checkpoint.exists():
+        log.warning("%s was begun by an earlier version: its data cannot be verified", folder.path)
+    return None
 
 
 class Run:
@@ -45,7 +61,8 @@ class Run:
         Returns:
             Whether a signal came too late to stop this run, so that what follows it has to be stopped.
         """
-        composition = compose(self.config)
+        identity = identity_of(self.folder)
+        composition = compose(self.config, identity)
         reset_peak_memory(composition.device)
         before = self._before()
         parts = parts_of(self.folder.results)
@@ -56,7 +73,15 @@ class Run:
             matched=None if composition.built.matched is None else asdict(composition.built.matched),
             device=describe_device(composition.device),
         )
-        training = build_training(self.config, composition, before)
+        is_new = identity is None and not self.folder.last_checkpoint.exists()
+        training = build_training(
+            self.config,
+            composition,
+            before,
+            on_loaded=partial(self._record_data, composition) if is_new and world.rank() == 0 else None,
+        )
+        if not is_new:
+            self.folder.write_config(self.config)  # the data may have been found in another place
         trainer = self._trainer(training)
         self.folder.update_results(
             swap=[asdict(row) for row in training.swap.rows],
@@ -102,6 +127,14 @@ class Run:
             if results[split]:
                 scores |= {f"final/{split}_{name}": results[split][name] for name in ("loss", "accuracy")}
         return scores
+
+    def _record_data(self, composition: Composition, loaded: Splits) -> None:
+        """Keep what this run is about."""
+        identity = asdict(identify(composition.spec, loaded))
+        files = identity.pop("files")
+        if files is not None:
+            self.folder.write_data(files)
+        self.folder.update_results(identity=identity)
 
     def _part(self, training: Training, from_epoch: int, before: list[dict[str, Any]]) -> dict[str, Any]:
         """How the part of this run that begins now is computed; says what has changed since the part before."""

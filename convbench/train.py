@@ -14,8 +14,9 @@ from convbench import cli
 from convbench.computed import versions
 from convbench.config import GROUPS, check, code_digest, config_hash, conv_name
 from convbench.engine.interrupt import pass_on, sigterm_interrupts
-from convbench.errors import UserError, reason
+from convbench.errors import UserError, find_user_error, reason
 from convbench.logs.files import InUseError, RunFolder, now
+from convbench.relocate import relocate
 from convbench.sweeps.jobs import is_called_off, what_to_do
 from convbench.sweeps.slots import take_gpu
 
@@ -64,13 +65,16 @@ def _sweep_job(config: DictConfig, folder: RunFolder) -> float | None:
         return None
     if todo == "go on":
         folder.update_results(status="running", error=None)
-        return _carry_out(folder.read_config(), folder)
+        earlier = folder.read_config()
+        relocate(earlier, config.data.get("root"), config.datasets)
+        return _carry_out(earlier, folder)
     folder.clear()
     return _carry_out(config, _started(config, folder))
 
 
 def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
     """Train, and write down how it ended."""
+    has_begun = folder.last_checkpoint.exists()
     began = time.perf_counter() - folder.results.get("seconds_total", 0.0)
     log.info(
         "convbench: %s", " ".join(f"{group}={folder.results[group]}" for group in ("data", "conv", "model", "seed"))
@@ -91,7 +95,9 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
     except BaseException as error:
         name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
         (folder.path / name).write_text(traceback.format_exc())
-        _end(folder, "failed", reason(error), began)
+        # What a person can mend, such as data that are not found, is no reason to give up the epochs that were done.
+        is_mendable = has_begun and find_user_error(error) is not None
+        _end(folder, "interrupted" if is_mendable else "failed", reason(error), began)
         raise
     if is_stopped and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise KeyboardInterrupt  # the run is finished; the sweep shall not go on
@@ -141,21 +147,30 @@ def _own(overrides: list[str]) -> list[str]:
 
 
 def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
-    """The configuration and folder of the run to go on with.
+    """The configuration and folder of the run to go on with; its data may be in another place by now.
 
     Raises:
         UserError: if it is no run, is finished, or another key was given beside `resume`.
     """
-    others = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
+    given = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+    keys = {override.partition("=")[0] for override in given}
+    others = [override for override in given if override.partition("=")[0] not in ("resume", "data.root", "datasets")]
     if others:
         raise UserError(
-            f"a resumed run keeps its own configuration, so {' '.join(others)} cannot be given beside resume=FOLDER"
+            f"a resumed run keeps its own configuration, so {' '.join(others)} cannot be given beside resume=FOLDER; "
+            f"only the place of its data can (data.root, datasets)"
         )
     folder = RunFolder.open(config.resume, "resume", cli.rank() == 0)
     if folder.results["status"] == "finished":
         raise UserError(f"{config.resume} is finished, there is nothing to resume (resume)")
+    earlier = folder.read_config()
+    relocate(
+        earlier,
+        config.data.root if "data.root" in keys else None,
+        config.datasets if "datasets" in keys else None,
+    )
     folder.update_results(status="running", error=None)
-    return folder.read_config(), folder
+    return earlier, folder
 
 
 def _objective(folder: RunFolder) -> float | None:

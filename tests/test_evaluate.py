@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -94,6 +95,76 @@ def test_labelled_predictions_carry_the_names_of_the_files(run_here, picture_run
     for name, label, *_ in rows(folder / "evaluation" / "test-best" / "predictions.csv")[1:]:
         assert label in name
         assert (tmp_path / "pictures" / name).is_file()
+
+
+def metrics_of(folder):
+    return json.loads((folder / "evaluation" / "test-best" / "metrics.json").read_text())
+
+
+def test_a_folder_that_has_grown_or_moved_is_evaluated_on_the_images_of_the_run(run_here, picture_run, tmp_path):
+    """Cut anew, the test images would be others, some of which were trained on."""
+    folder, flat = picture_run
+    assert run_here("evaluate", f"run={folder}").code == 0
+    place = folder / "evaluation" / "test-best"
+    metrics, predictions = metrics_of(folder), (place / "predictions.csv").read_text()
+    root = tmp_path / "pictures"
+    (root / "cat" / "00a.png").write_bytes((flat / "0000.png").read_bytes())
+    done = run_here("evaluate", f"run={folder}")
+    assert "00a.png" in done.out
+    assert (metrics_of(folder), (place / "predictions.csv").read_text()) == (metrics, predictions)
+    root.rename(tmp_path / "elsewhere")
+    done = run_here("evaluate", f"run={folder}")
+    assert done.code == 2
+    assert "data.root" in done.err
+    assert run_here("evaluate", f"run={folder}", f"data.root={tmp_path / 'elsewhere'}").code == 0
+    assert (metrics_of(folder), (place / "predictions.csv").read_text()) == (metrics, predictions)
+
+
+def test_renamed_classes_are_refused_with_their_old_and_new_names(run_here, picture_run, tmp_path):
+    folder, _ = picture_run
+    (tmp_path / "pictures" / "dog").rename(tmp_path / "pictures" / "ant")
+    done = run_here("evaluate", f"run={folder}")
+    assert done.code == 2
+    assert "dog" in done.err
+    assert "ant" in done.err
+    assert not (folder / "evaluation").exists()
+
+
+def test_pictures_are_predicted_without_the_data_of_the_training(run_here, picture_run, tmp_path):
+    folder, flat = picture_run
+    assert run_here("evaluate", f"run={folder}", f"images={flat}").code == 0
+    table = rows(folder / "evaluation" / "unlabelled-best" / "predictions.csv")
+    shutil.rmtree(tmp_path / "pictures")
+    assert run_here("evaluate", f"run={folder}", f"images={flat}").code == 0
+    assert rows(folder / "evaluation" / "unlabelled-best" / "predictions.csv") == table
+
+
+def test_a_run_of_an_earlier_version_is_evaluated_with_a_note(run_here, picture_run):
+    folder, flat = picture_run
+    assert run_here("evaluate", f"run={folder}").code == 0
+    metrics = metrics_of(folder)
+    result = json.loads((folder / "results.json").read_text())
+    for key in ("identity", "computed", "images", "classes"):
+        del result[key]
+    (folder / "results.json").write_text(json.dumps(result))
+    (folder / "data.json").unlink()
+    done = run_here("evaluate", f"run={folder}")
+    assert "cannot be verified" in done.out
+    assert metrics_of(folder) == metrics
+    assert run_here("evaluate", f"run={folder}", f"images={flat}").code == 0
+
+
+def test_an_evaluation_says_how_it_was_computed_and_what_has_changed(run_here, run):
+    folder, result = run
+    assert "not computed as" not in run_here("evaluate", f"run={folder}").out
+    computed = metrics_of(folder)["computed"]
+    (part,) = result["computed"]
+    assert {"code", "torch", "device", "threads", "precision"} <= set(computed)
+    assert computed == {key: part[key] for key in computed}
+    result["computed"][0]["torch"] = "1.0"
+    (folder / "results.json").write_text(json.dumps(result))
+    (line,) = [line for line in run_here("evaluate", f"run={folder}").out.splitlines() if "not computed as" in line]
+    assert line.endswith(f": torch 1.0 -> {computed['torch']}")
 
 
 @pytest.mark.parametrize(

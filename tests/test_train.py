@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,6 +309,61 @@ def test_a_run_of_an_earlier_version_is_compared_with_what_it_recorded(run_here,
     first, second = json.loads((folder / "results.json").read_text())["computed"]
     assert (first["from_epoch"], first["code"], first["compiled"]) == (0, "another", False)
     assert (second["from_epoch"], set(second)) == (1, COMPUTED_KEYS)
+
+
+@pytest.fixture
+def stopped_on_pictures(run_here, results, tmp_path, monkeypatch) -> Path:
+    """A run on class folders that stopped in its second epoch; it would go on."""
+    (tmp_path / "stops.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    root = image_folder(tmp_path / "pictures")
+    arguments = (*TINY[3:], "data=folder", f"data.root={root}", "data.image_size=16", "batch_size=8")
+    run_here("train", *arguments, "conv._target_=stops.Stops")
+    monkeypatch.setenv("GOES_ON", "1")
+    assert results()[0][1]["epochs_done"] == 1
+    return results()[0][0]
+
+
+def test_a_folder_that_has_grown_and_moved_is_gone_on_with_as_it_was(run_here, results, stopped_on_pictures, tmp_path):
+    _, before = results()[0]
+    assert before["images"] == {"train": 32, "val": 4, "test": 4}
+    root = tmp_path / "pictures"
+    (root / "dog" / "0.png").write_bytes((root / "cat" / "00.png").read_bytes())
+    root.rename(tmp_path / "elsewhere")
+    done = run_here("train", f"resume={stopped_on_pictures}", f"data.root={tmp_path / 'elsewhere'}")
+    assert done.code == 0, done.err
+    assert "dog/0.png" in done.out
+    ((folder, after),) = results()
+    assert (after["status"], after["images"]) == ("finished", before["images"])
+    assert after["identity"] == before["identity"]
+    assert OmegaConf.load(folder / "config.yaml").data.root == str(tmp_path / "elsewhere")
+
+
+def test_other_data_are_refused_and_the_run_can_still_go_on(run_here, results, stopped_on_pictures, tmp_path):
+    root = tmp_path / "pictures"
+    shutil.copy(root / "cat" / "00.png", root / "cat" / "01.png")
+    done = run_here("train", f"resume={stopped_on_pictures}")
+    assert done.code == 2
+    assert "cat/01.png" in done.err
+    assert (results()[0][1]["status"], results()[0][1]["epochs_done"]) == ("interrupted", 1)
+    assert (stopped_on_pictures / "checkpoints" / "last.pt").exists()
+
+
+def test_a_job_of_a_sweep_goes_on_with_data_sets_in_another_place(run_here, results, monkeypatch, tmp_path):
+    (tmp_path / "stops.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    image_folder(tmp_path / "here" / "pictures")
+    arguments = (*TINY[3:], "data=folder", "data.root=${datasets}/pictures", "data.image_size=16", "batch_size=8")
+    arguments = ("-m", *arguments, "conv._target_=stops.Stops", "sweep=moved", "sweep.report=false", "seed=0,1")
+    run_here("train", *arguments, f"datasets={tmp_path / 'here'}")
+    for folder, result in results():
+        assert result["epochs_done"] == 1
+        (folder / "results.json").write_text(json.dumps(result | {"status": "interrupted"}))
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.setenv("GOES_ON", "1")
+    assert run_here("train", *arguments, f"datasets={tmp_path / 'there'}").code == 0
+    assert [result["status"] for _, result in results()] == ["finished", "finished"]
+    assert [len(result["computed"]) for _, result in results()] == [2, 2]
 
 
 def test_resume_of_a_finished_run_or_of_no_run_or_with_other_keys_is_refused(run_here, results, tmp_path):

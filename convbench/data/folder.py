@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import PIL
@@ -78,7 +79,15 @@ class Folder:
         Raises:
             UserError: if the folder is missing, a class is empty, or there is only one.
         """
-        return ImageSpec(self.channels, self.image_size, scan(self.root, self.hint).classes)
+        return ImageSpec(self.channels, self.image_size, self.scan().classes)
+
+    def scan(self) -> Layout:
+        """The files of the folder.
+
+        Raises:
+            UserError: as `spec`.
+        """
+        return scan(self.root, self.hint)
 
     def load(self) -> Splits:
         """Decode all images, or read them from the cache.
@@ -86,7 +95,7 @@ class Folder:
         Raises:
             UserError: as `spec`, and if an image is corrupt; the message names it.
         """
-        layout = scan(self.root, self.hint)
+        layout = self.scan()
         files = [file for group in layout.groups.values() for file in group.files]
         images = self._decode(files)
         whole: dict[str, Split] = {}
@@ -96,10 +105,37 @@ class Folder:
             start = rows.stop
             labels = None if group.labels is None else torch.tensor(group.labels)
             names = [file.name for file in group.files]
-            whole[name] = Split(images[rows], labels, torch.arange(len(names)), names)
+            sizes = [file.size for file in group.files]
+            whole[name] = Split(images[rows], labels, torch.arange(len(names)), names, sizes)
 
         splits = self._cut(whole, layout)
         mean, std = given_or_computed(self.mean, self.std, splits["train"].images, splits["train"].indices)
+        return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
+
+    def load_files(self, layout: Layout, wanted: Mapping[str, tuple[Sequence[str], Sequence[int] | None]]) -> Splits:
+        """Decode given files into given splits, whatever the folder holds beside them.
+
+        Args:
+            layout: what `scan` found.
+            wanted: for each split the names of its files, in order, and their labels.
+
+        Raises:
+            UserError: if an image is corrupt; the message names it.
+        """
+        names = {name for names, _ in wanted.values() for name in names}
+        # In the order of the folder, which is that of the cache.
+        files = [file for group in layout.groups.values() for file in group.files if file.name in names]
+        images = self._decode(files)
+        rows = {file.name: row for row, file in enumerate(files)}
+        splits: dict[str, Split] = {}
+        for split, (chosen, of_chosen) in wanted.items():
+            indices = torch.tensor([rows[name] for name in chosen])
+            labels = None
+            if of_chosen is not None:
+                labels = torch.zeros(len(files), dtype=torch.int64)
+                labels[indices] = torch.tensor(of_chosen)
+            splits[split] = Split(images, labels, indices, [file.name for file in files], [file.size for file in files])
+        mean, std = given_or_computed(self.mean, self.std, images, splits["train"].indices)
         return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
     def _cut(self, whole: dict[str, Split], layout: Layout) -> dict[str, Split]:
@@ -114,10 +150,7 @@ class Folder:
             return whole
         keys = [f"data.{name}_fraction" for name in wanted]
         parts = stratified_split(source.labels, list(wanted.values()), self.split_seed, layout.classes, keys)
-        cut = {
-            name: Split(source.images, source.labels, indices, source.names)
-            for name, indices in zip(("train", *wanted), parts, strict=True)
-        }
+        cut = {name: replace(source, indices=indices) for name, indices in zip(("train", *wanted), parts, strict=True)}
         return {**whole, **cut}
 
     def _decode(self, files: Sequence[ImageFile]) -> Tensor:

@@ -34,12 +34,15 @@ class Split:
         labels: int64 `(N,)`, or None for an unlabelled test set.
         indices: int64 `(n,)`, the rows of `images` and `labels` that belong to this split.
         names: for each of the N rows a name for a person (a file path, or `train/00012`).
+        sizes: bytes of the file that each of the N rows was decoded from; None for images that are not files of
+            their own.
     """
 
     images: Tensor
     labels: Tensor | None
     indices: Tensor
     names: Sequence[str]
+    sizes: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

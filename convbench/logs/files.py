@@ -109,6 +109,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def data_path(self) -> Path:
+        """The files of each split, where the images are files."""
+        return self.path / "data.json"
+
+    @property
     def metrics_path(self) -> Path:
         """A row an epoch."""
         return self.path / "metrics.jsonl"
@@ -151,7 +156,14 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what a run has left, as before its start; other files stay."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        for pattern in ("results.json", "metrics.jsonl", "routing.jsonl", "traceback*.txt", "events.out.tfevents.*"):
+        for pattern in (
+            "results.json",
+            "data.json",
+            "metrics.jsonl",
+            "routing.jsonl",
+            "traceback*.txt",
+            "events.out.tfevents.*",
+        ):
             for path in self.path.glob(pattern):
                 path.unlink()
         self.results = {}
@@ -176,6 +188,17 @@ class RunFolder:
             return
         with atomic_path(self.results_path) as temporary:
             temporary.write_text(_json(self.results) + "\n")
+
+    def write_data(self, files: dict[str, Any]) -> None:
+        """Keep the files of each split."""
+        if not self.writes:
+            return
+        with atomic_path(self.data_path) as temporary:
+            temporary.write_text(json.dumps(files) + "\n")
+
+    def read_data(self) -> dict[str, Any] | None:
+        """The files of each split; None for a run whose images are not files."""
+        return json.loads(self.data_path.read_text()) if self.data_path.exists() else None
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""

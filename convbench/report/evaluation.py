@@ -2,8 +2,10 @@
 
 import csv
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,15 +14,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from convbench.build import Composition, compose
+from convbench.computed import circumstances, differences, parts_of
 from convbench.data.augment import Renderer
 from convbench.data.folder import load_images
 from convbench.data.resident import EvalBatches, to_device
-from convbench.data.types import Split
+from convbench.data.types import Split, Splits
 from convbench.engine import checkpoint
+from convbench.engine.device import describe_device
 from convbench.engine.evaluation import logits_of
 from convbench.errors import UserError
 from convbench.logs.files import RunFolder, atomic_path
+from convbench.relocate import relocate
 from convbench.report.table import table
+from convbench.run import identity_of
+
+log = logging.getLogger("convbench")
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class Evaluation:
         self.folder = folder
         self.config = config
         self.which = which
-        self.composition: Composition = compose(config)
+        self.identity = identity_of(folder)
+        self.composition: Composition = compose(config, self.identity)
         device, engine = self.composition.device, config.engine
         path = folder.best_checkpoint if which == "best" else folder.last_checkpoint
         state = checkpoint.load(path, device)
@@ -64,14 +73,36 @@ class Evaluation:
         self.network.load_state_dict(state["network"] if which == "best" else state["training"]["network"])
         if engine.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
-        self.splits = to_device(self.composition.source.load(), device)
-        self.renderer = Renderer(
-            self.splits.mean, self.splits.std, self.composition.augment, engine.channels_last, device
-        )
+        self.computed = circumstances(config, describe_device(device), torch.get_num_threads())
+        parts = parts_of(folder.results)
+        changed = differences(parts[-1], self.computed) if parts else ""
+        if changed:
+            log.warning("not computed as the training of this network: %s", changed)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data of the run, on the device; read when they are first asked for."""
+        return to_device(self.composition.source.load(), self.composition.device)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Normalises images as they were in training."""
+        known = self.identity or self.splits
+        composition, channels_last = self.composition, self.config.engine.channels_last
+        return Renderer(known.mean, known.std, composition.augment, channels_last, composition.device)
 
     @classmethod
-    def of(cls, run: str, which: str, device: str) -> "Evaluation":
+    def of(
+        cls, run: str, which: str, device: str, root: str | None = None, datasets: str | None = None
+    ) -> "Evaluation":
         """The evaluation of the run in a folder.
+
+        Args:
+            run: the folder.
+            which: `best` or `last`.
+            device: on which to compute.
+            root: where its data are now; None for where they were.
+            datasets: the same for the folder of all data sets.
 
         Raises:
             UserError: if there is no such run or checkpoint.
@@ -81,6 +112,7 @@ class Evaluation:
         folder = RunFolder.open(run, "run")
         config = folder.read_config()
         config.engine.device = device
+        relocate(config, root, datasets)
         return cls(folder, config, which)
 
     def measure(self, split_name: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
@@ -103,7 +135,7 @@ class Evaluation:
             self._write_labelled(predictions, split_name)
 
     def predict_folder(self, images: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
-        """Predict every image of a flat folder.
+        """Predict every image of a flat folder; the data that the network was trained on are not needed.
 
         Raises:
             UserError: if there are none, or one is corrupt.
@@ -140,6 +172,7 @@ class Evaluation:
             "loss": loss,
             "accuracy": accuracy,
             "accuracy_by_class": dict(zip(classes, by_class, strict=True)),
+            "computed": self.computed,
         }
         place = self._place(split_name)
         with atomic_path(place / "metrics.json") as temporary:
