@@ -29,6 +29,7 @@ USER_ERROR_CODE = 2
 SWEEP_FAILED_CODE = 3
 INTERRUPTED_CODE = 130
 
+_HAS_A_ROOT = "data=folder"
 _PATH_KEYS = ("resume", "run", "images", "image", "output", "data.root", "datasets")
 
 
@@ -171,10 +172,9 @@ def _quoted(path: str) -> str:
 
 
 def _place_beside_resume(arguments: list[str]) -> list[str]:
-    """Let `data.root` stand beside `resume`: the data of the run have it, which those of the defaults may lack."""
-    if not any(word.startswith("resume=") for word in arguments):
-        return arguments
-    return [f"++{word}" if word.startswith("data.root=") else word for word in arguments]
+    """Let `data.root` stand beside `resume`: the data of the run have this key, which those of the defaults lack."""
+    keys = {word.partition("=")[0] for word in arguments}
+    return [*arguments, _HAS_A_ROOT] if {"resume", "data.root"} <= keys and "data" not in keys else arguments
 
 
 def _gather_folders(arguments: list[str], key: str) -> list[str]:

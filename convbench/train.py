@@ -152,9 +152,10 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
     Raises:
         UserError: if it is no run, is finished, or another key was given beside `resume`.
     """
-    given = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
-    keys = {override.partition("=")[0] for override in given}
-    others = [override for override in given if override.partition("=")[0] not in ("resume", "data.root", "datasets")]
+    given = {override: override.partition("=")[0] for override in HydraConfig.get().overrides.task}
+    is_moved = "data.root" in given.values()
+    places = {"resume", "datasets", "data.root"} | ({"data"} if is_moved else set())  # without it there is no data.root
+    others = [override for override, key in given.items() if key not in places]
     if others:
         raise UserError(
             f"a resumed run keeps its own configuration, so {' '.join(others)} cannot be given beside resume=FOLDER; "
@@ -166,8 +167,8 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
     earlier = folder.read_config()
     relocate(
         earlier,
-        config.data.root if "data.root" in keys else None,
-        config.datasets if "datasets" in keys else None,
+        config.data.root if is_moved else None,
+        config.datasets if "datasets" in given.values() else None,
     )
     folder.update_results(status="running", error=None)
     return earlier, folder

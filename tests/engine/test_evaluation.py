@@ -38,7 +38,9 @@ def test_the_score_is_that_of_a_plain_computation_over_all_rows(indices: torch.T
         logits = exact((data.images[indices].double() / 255 - 0.5) / 0.2)
     loss = (logits.logsumexp(1) - logits[torch.arange(len(labels)), labels]).mean().item()
     assert score.loss == pytest.approx(loss, rel=1e-5)
-    assert score.accuracy == (logits.argmax(1) == labels).sum().item() / len(labels)
+    correct = (logits.argmax(1) == labels).sum().item()
+    assert (score.correct, score.images, score.accuracy) == (correct, len(labels), correct / len(labels))
+    assert score.predicted_classes == len(logits.argmax(1).unique())
 
 
 def test_an_evaluation_changes_neither_weights_nor_running_statistics() -> None:
