@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from convbench.convs.base import PADDING_MODES, one_of
 from convbench.convs.from_scratch import LOOPS_LIMIT, FromScratchConv2d
 from convbench.convs.standard import StandardConv2d
+from convbench.data.pixels import PixelError, Pixels
 from convbench.errors import UserError
 from convbench.logs.files import atomic_path
 
@@ -26,7 +27,7 @@ class Picture:
     Attributes:
         colours: float32 `(C, H, W)` from 0 to `top`; C is 1 for grey, 3 for RGB.
         alpha: uint8 `(H, W)`, or None for a picture that is opaque.
-        top: 255, or 65535 for grey of 16 bits.
+        top: 255, or 65535 for opaque grey of 9 to 16 bits.
         profile: what the numbers mean as colours, as the file has it, or None.
     """
 
@@ -45,25 +46,23 @@ class Picture:
         """Decode a file and turn it upright; palettes and other colour spaces become RGB.
 
         Raises:
-            UserError: if it is no picture, or one of floating-point numbers.
+            UserError: if it is no picture, or one of numbers of which nothing says what black and white are.
         """
         try:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)  # cameras store which side is up
+            pixels = Pixels.read(path)
+            if pixels.is_deep and not pixels.has_transparency:
+                grey = np.rint(65535 * pixels.shares_of_white()).astype(np.float32)
+                return cls(torch.from_numpy(grey)[None], top=65535)
+            image = pixels.in_8_bits()
+        except PixelError as error:
+            raise UserError(f"{path} {error}: save it with 8 or 16 bits (image)") from error
         except Exception as error:  # the readers of the formats raise many kinds: OSError, SyntaxError, struct.error
             raise UserError(f"cannot read {path} as a picture ({error}): give another file (image)") from error
-        if image.mode == "F":
-            raise UserError(
-                f"{path} holds floating-point numbers, which have no white: save it with 8 or 16 bits (image)"
-            )
-        if image.mode.startswith("I"):
-            values = np.asarray(image).clip(0, 65535).astype(np.float32)
-            return cls(torch.from_numpy(values)[None], top=65535)
-        profile = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
-        mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-        if not image.has_transparency_data:
-            return cls(_planes(image.convert(mode)), profile=profile)
-        planes = _planes(image.convert(f"{mode}A"))
+        is_converted = pixels.image.mode in ("CMYK", "LAB")
+        profile = None if is_converted else image.info.get("icc_profile")
+        planes = _planes(image)
+        if image.mode in ("L", "RGB"):
+            return cls(planes, profile=profile)
         return cls(planes[:-1], planes[-1].byte().numpy(), profile=profile)
 
     def filtered(

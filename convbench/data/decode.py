@@ -12,15 +12,25 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from convbench.data.pixels import PixelError, Pixels, Range
 from convbench.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# The usual endings of the formats that are read; `.jfif` and `.jpe` are JPEG, `.dib` is BMP.
+EXTENSIONS = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
 
 _GROUP = 64  # files a task: small enough for a smooth bar, large enough to make handing out work cheap
 
 
 def decode_files(
-    root: Path, files: Sequence[str], image_size: int, channels: int, into: np.ndarray | None = None
+    root: Path,
+    files: Sequence[str],
+    image_size: int,
+    channels: int,
+    value_range: Range | None = None,
+    into: np.ndarray | None = None,
 ) -> Tensor:
     """Decode image files in threads, each straight into its row of the result.
 
@@ -30,13 +40,14 @@ def decode_files(
         image_size: H = W in pixels. The shorter side of an image is resized to it (bilinear, antialiased) and the
             centre cut out, so that nothing is stretched.
         channels: 3 for RGB, 1 for grey.
+        value_range: values of black and white in images of more than 8 bits; None for what their format says.
         into: where to, uint8 `(N, C, H, W)`; memory of its own if None.
 
     Returns:
         uint8 `(N, C, H, W)`, contiguous.
 
     Raises:
-        UserError: if a file cannot be decoded; the message names it.
+        UserError: if a file cannot be decoded, or nothing says what its numbers mean; the message names it.
     """
     shape = (len(files), channels, image_size, image_size)
     rows = torch.empty(shape, dtype=torch.uint8).numpy() if into is None else into
@@ -44,7 +55,7 @@ def decode_files(
     def decode_group(start: int) -> int:
         group = files[start : start + _GROUP]
         for row, name in enumerate(group, start):
-            pixels = _decode(root / name, image_size, channels)
+            pixels = _decode(root / name, image_size, channels, value_range)
             rows[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)
         return len(group)
 
@@ -61,29 +72,19 @@ def decode_files(
     return torch.from_numpy(rows)
 
 
-def _decode(path: Path, image_size: int, channels: int) -> np.ndarray:
+def _decode(path: Path, image_size: int, channels: int, value_range: Range | None) -> np.ndarray:
     """Pixels of one file, uint8 `(H, W, 3)` or `(H, W)`."""
-    mode, size = ("RGB" if channels == 3 else "L"), (image_size, image_size)
+    size = (image_size, image_size)
     try:
-        with Image.open(path) as image:
-            # A large JPEG is decoded at a fraction of its size where that leaves twice what is wanted.
-            image.draft(mode, (2 * image_size, 2 * image_size))
-            upright = ImageOps.exif_transpose(image)  # cameras store which side is up
-            plain = upright if upright.mode == mode else _to_mode(upright, mode)
-            if plain.size != size:
-                plain = ImageOps.fit(plain, size, Image.Resampling.BILINEAR)
-            return np.asarray(plain)
+        # A large JPEG is decoded at a fraction of its size where that leaves twice what is wanted.
+        pixels = Pixels.read(path, smallest=2 * image_size, value_range=value_range)
+        plain = pixels.on_white("RGB" if channels == 3 else "L")
+        if plain.size != size:
+            plain = ImageOps.fit(plain, size, Image.Resampling.BILINEAR)
+        return np.asarray(plain)
+    except PixelError as error:
+        raise UserError(
+            f"{path} {error}: give both as data.value_range=[BLACK,WHITE], or replace the file (data.value_range)"
+        ) from error
     except Exception as error:  # the readers of the formats raise many kinds: OSError, SyntaxError, struct.error, ...
         raise UserError(f"cannot decode {path} ({error}): replace or remove the file (data.root)") from error
-
-
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert to RGB or L: 16 bits keep their upper 8, what is transparent becomes white."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        ground.alpha_composite(image)
-        image = ground
-    return image.convert(mode)

@@ -1,22 +1,29 @@
 """Image folders: one folder per class, with or without folders for the splits above them."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import PIL
 import torch
 from torch import Tensor
 
 from convbench.data.cache import TensorCache
+from convbench.data.copies import warn_of_copies
 from convbench.data.decode import decode_files
-from convbench.data.layout import ImageFile, Layout, list_images, scan
+from convbench.data.layout import Layout, check_layout, scan
+from convbench.data.listing import ImageFile, LeftOut, read_folder
+from convbench.data.pixels import check_value_range
 from convbench.data.split import check_fraction, stratified_split
 from convbench.data.statistics import check_statistics, given_or_computed
 from convbench.data.types import ImageSpec, Split, Splits
 from convbench.errors import UserError
+
+log = logging.getLogger("convbench")
 
 
 class Folder:
@@ -36,6 +43,10 @@ class Folder:
         flip: whether a mirrored image is still a valid one; read by the augmentation.
         cache: folder for decoded images; None for no cache. A second start then takes a fraction of a second; a
             file that was added, removed or changed (size or time) has all of them decoded anew.
+        layout: `split` for folders of the splits above those of the classes, `flat` for class folders alone, `auto` to
+            go by whether there is a folder called train, val or test.
+        value_range: values of black and white in images of more than 8 bits; None for those that the format fixes, 0
+            and 65535 for 16 bits without a sign.
         on_disk: leave the decoded images in the cache's file, mapped into memory: for more of them than memory holds.
         hint: what to tell a user whose `root` does not exist.
 
@@ -57,11 +68,14 @@ class Folder:
         cache: str | None,
         on_disk: bool,
         hint: str,
+        layout: str = "auto",  # as in the yaml: runs that were recorded before there were these keys go on
+        value_range: Sequence[float] | None = None,
     ) -> None:
         check_size(image_size, channels)
         check_fraction(val_fraction, "data.val_fraction")
         check_fraction(test_fraction, "data.test_fraction")
         check_statistics(mean, std, channels)
+        check_layout(layout)
         self.root = Path(root)
         self.image_size = image_size
         self.channels = channels
@@ -72,6 +86,8 @@ class Folder:
         self.cache = None if cache is None else Path(cache)
         self.on_disk = on_disk
         self.hint = hint
+        self.layout = layout
+        self.value_range = check_value_range(value_range)
 
     def spec(self) -> ImageSpec:
         """Size and channels as configured; classes are the sorted names of the class folders.
@@ -87,7 +103,7 @@ class Folder:
         Raises:
             UserError: as `spec`.
         """
-        return scan(self.root, self.hint)
+        return scan(self.root, self.hint, self.layout)
 
     def load(self) -> Splits:
         """Decode all images, or read them from the cache.
@@ -96,6 +112,8 @@ class Folder:
             UserError: as `spec`, and if an image is corrupt; the message names it.
         """
         layout = self.scan()
+        for remark in layout.remarks():
+            log.warning("%s: %s", self.root, remark)
         files = [file for group in layout.groups.values() for file in group.files]
         images = self._decode(files)
         whole: dict[str, Split] = {}
@@ -109,6 +127,8 @@ class Folder:
             whole[name] = Split(images[rows], labels, torch.arange(len(names)), names, sizes)
 
         splits = self._cut(whole, layout)
+        if not self.on_disk:  # there may be more images than can be read through at every start
+            warn_of_copies(str(self.root), splits)
         mean, std = given_or_computed(self.mean, self.std, splits["train"].images, splits["train"].indices)
         return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
@@ -154,29 +174,33 @@ class Folder:
         return {**whole, **cut}
 
     def _decode(self, files: Sequence[ImageFile]) -> Tensor:
-        names = [file.name for file in files]
         if self.cache is None:
             if self.on_disk:
                 raise UserError("data.on_disk=true needs a folder for the file of decoded images (data.cache)")
-            return decode_files(self.root, names, self.image_size, self.channels)
+            return self._decoded(files)
         # Everything that decides the pixels: the files as they are now, what is made of them, and by what.
-        made_from = [PIL.__version__, self.image_size, self.channels, [(f.name, f.size, f.time) for f in files]]
-        slot = json.dumps([os.path.realpath(self.root), self.image_size, self.channels])
+        made_of_them = [self.image_size, self.channels, self.value_range]
+        made_from = [PIL.__version__, *made_of_them, [(f.name, f.size, f.time) for f in files]]
+        slot = json.dumps([os.path.realpath(self.root), *made_of_them, self.layout])
         cache = TensorCache(self.cache, slot, json.dumps(made_from))
         if self.on_disk:
-            return self._mapped(cache, names)
+            return self._mapped(cache, files)
         images = cache.read()
         if images is None:
-            images = decode_files(self.root, names, self.image_size, self.channels)
+            images = self._decoded(files)
             cache.write(images)
         return images
 
-    def _mapped(self, cache: TensorCache, names: Sequence[str]) -> Tensor:
+    def _decoded(self, files: Sequence[ImageFile], into: np.ndarray | None = None) -> Tensor:
+        names = [file.name for file in files]
+        return decode_files(self.root, names, self.image_size, self.channels, self.value_range, into)
+
+    def _mapped(self, cache: TensorCache, files: Sequence[ImageFile]) -> Tensor:
         images = cache.map()
         if images is None:
-            shape = (len(names), self.channels, self.image_size, self.image_size)
+            shape = (len(files), self.channels, self.image_size, self.image_size)
             try:
-                cache.fill(shape, lambda rows: decode_files(self.root, names, self.image_size, self.channels, rows))
+                cache.fill(shape, lambda rows: self._decoded(files, rows))
             except OSError as error:
                 raise UserError(f"cannot write the decoded images to {self.cache}: {error} (data.cache)") from error
             images = cache.map()
@@ -184,13 +208,16 @@ class Folder:
         return images
 
 
-def load_images(folder: str, image_size: int, channels: int) -> tuple[Tensor, list[str]]:
+def load_images(
+    folder: str, image_size: int, channels: int, value_range: Sequence[float] | None = None
+) -> tuple[Tensor, list[str]]:
     """Decode the images that lie directly in a folder, without labels.
 
     Args:
-        folder: the folder; subfolders and other files are ignored.
+        folder: the folder; a line is said of sub-folders and of files that are no images, which are left out.
         image_size: H = W in pixels; see `decode_files`.
         channels: 3 for RGB, 1 for grey.
+        value_range: values of black and white in images of more than 8 bits; None for what their format says.
 
     Returns:
         uint8 `(N, C, H, W)` and the N file names, sorted.
@@ -202,10 +229,15 @@ def load_images(folder: str, image_size: int, channels: int) -> tuple[Tensor, li
     path = Path(folder)
     if not path.is_dir():
         raise UserError(f"there is no folder {path.absolute()} to take images from")
-    names = [file.name for file in list_images(path, prefix="")]
+    found = read_folder(path)
+    names = [file.name for file in found.images]
+    left_out = LeftOut(found.left_out.names | {"folders inside it": found.folders})
     if not names:
-        raise UserError(f"{path.absolute()} holds no images")
-    return decode_files(path, names, image_size, channels), names
+        rest = f" (left out: {left_out})" if str(left_out) else ""
+        raise UserError(f"{path.absolute()} holds no images{rest}")
+    if str(left_out):
+        log.warning("%s: left out %s", folder, left_out)
+    return decode_files(path, names, image_size, channels, check_value_range(value_range)), names
 
 
 def check_size(image_size: int, channels: int) -> None:

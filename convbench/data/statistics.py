@@ -1,5 +1,6 @@
 """Mean and standard deviation per channel, exactly, in chunks."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,9 @@ from torch import Tensor
 from convbench.errors import UserError
 
 _CHUNK_BYTES = 8 * 2**20
+_SMALLEST_STD = 1e-6  # what is divided by less leaves the range in which float16 and float32 tell numbers apart
+
+log = logging.getLogger("convbench")
 
 
 def channel_statistics(images: Tensor, indices: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -36,7 +40,8 @@ def channel_statistics(images: Tensor, indices: Tensor) -> tuple[tuple[float, ..
     pixels = histogram.sum(axis=1)
     mean = histogram @ values / pixels
     variance = histogram @ values**2 / pixels - mean**2
-    std = np.sqrt(np.maximum(variance, 0))
+    # A channel of one value has no deviation, whatever rounding makes of it.
+    std = np.where((histogram > 0).sum(axis=1) == 1, 0, np.sqrt(np.maximum(variance, 0)))
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
@@ -44,25 +49,47 @@ def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, 
     """Refuse a mean or deviation that does not go with the images.
 
     Raises:
-        UserError: if only one of them is given, their lengths are not the number of channels, or a std is not positive.
+        UserError: if only one of them is given, their lengths are not the number of channels, or a value is no number
+            on the scale of the images, from 0 to 1.
     """
     if mean is None and std is None:
         return
     if mean is None or std is None:
         raise UserError("data.mean and data.std go together: give both, or set both to null to compute them")
+    for key, values in (("data.mean", mean), ("data.std", std)):
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise UserError(f"{key}={values} is no list: give a number for each channel, or null ({key})")
     if not len(mean) == len(std) == channels:
         raise UserError(
             f"data.mean has {len(mean)} and data.std {len(std)} numbers for images of {channels} channel(s): "
             f"give {channels} each, or set both to null to compute them"
         )
-    if min(std) <= 0:
-        raise UserError(f"data.std={list(std)} has to be above 0 in every channel")
+    for key, values, lowest in (("data.mean", mean, 0.0), ("data.std", std, _SMALLEST_STD)):
+        for channel, value in enumerate(values):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not lowest <= value <= 1:  # nan is not, either
+                raise UserError(
+                    f"{key}={list(values)} has {value} for channel {channel}: give numbers from {lowest:g} to 1, the "
+                    f"scale on which white is 1 and not 255 ({key})"
+                )
 
 
 def given_or_computed(
     mean: Sequence[float] | None, std: Sequence[float] | None, images: Tensor, indices: Tensor
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and std that were given, or else those of the training images; see `channel_statistics`."""
-    if mean is None or std is None:
-        return channel_statistics(images, indices)
-    return tuple(mean), tuple(std)
+    """The mean and std that were given, or else those of the training images; see `channel_statistics`.
+
+    A channel of one value is divided by 1 instead of its deviation of 0, so that it becomes 0, and a line says so.
+    """
+    if mean is not None and std is not None:
+        return tuple(mean), tuple(std)
+    mean, std = channel_statistics(images, indices)
+    constant = [str(channel) for channel, value in enumerate(std) if value == 0]
+    if constant:
+        log.warning(
+            "all training images have one and the same value in channel %s of %d, which becomes 0: look at "
+            "the images, or give data.mean and data.std",
+            " and ".join(constant),
+            len(std),
+        )
+    return mean, tuple(value or 1.0 for value in std)

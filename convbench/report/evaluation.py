@@ -141,7 +141,7 @@ class Evaluation:
             UserError: if there are none, or one is corrupt.
         """
         spec = self.composition.spec
-        pixels, names = load_images(images, spec.image_size, spec.channels)
+        pixels, names = load_images(images, spec.image_size, spec.channels, self.config.data.get("value_range"))
         device = self.composition.device
         split = Split(pixels.to(device), None, torch.arange(len(pixels), device=device), names)
         predictions = self._predict(split)

@@ -21,6 +21,8 @@ ARGUMENTS: dict[str, Any] = {
     "cache": None,
     "on_disk": False,
     "hint": "it has to hold train/CLASS/",
+    "layout": "auto",
+    "value_range": None,
 }
 
 
