@@ -51,8 +51,10 @@ def test_two_processes_come_to_the_losses_of_one_and_the_first_alone_writes(run_
     assert_same_losses(tmp_path / "one", tmp_path / "two")
     writers = {path.name.split(".")[-2] for path in (tmp_path / "two").glob("events.*")}
     assert len(writers) == 1, "events.out.tfevents.TIME.HOST.PROCESS.NUMBER"
-    test = [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", "two")]
-    assert test[0] == pytest.approx(test[1], rel=1e-5)
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
+    assert results[0]["test"] == pytest.approx(results[1]["test"], rel=1e-5)
+    assert results[0]["identity"] == results[1]["identity"]
+    assert [result["computed"][0]["processes"] for result in results] == [1, 2]
 
 
 def test_all_processes_take_one_folder_even_if_its_name_tells_the_time(tmp_path: Path) -> None:
