@@ -1,12 +1,12 @@
 """The columns of the table of variants: what is shown of a group of runs, and which of two is the better one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from convbench.report.statistics import difference, estimate, holm
+from convbench.report.measured import Measured, accuracies
+from convbench.report.statistics import estimate
 from convbench.report.variants import Variant
-
-_SIGNIFICANT = 0.05
+from convbench.report.verdicts import Verdict, judge, pairs_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Column:
     Attributes:
         key: its name in `table.csv`.
         title, unit, help: for a person.
-        compute: variant -> seed -> number, in the unit.
+        compute: what the runs of a variant measured, in the unit.
         digits: after the decimal point.
         better: `higher`, `lower`, or empty where neither is.
         has_spread: whether runs of one variant differ in it.
@@ -26,7 +26,7 @@ class Column:
     title: str
     unit: str
     help: str
-    compute: Callable[[Variant], Mapping[int, float]]
+    compute: Callable[[Variant], Measured]
     digits: int = 2
     better: str = ""
     has_spread: bool = True
@@ -36,15 +36,19 @@ class Column:
         """Title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
-    def values(self, variant: Variant) -> Mapping[int, float]:
-        """Seed -> number; worked out once, for some take reading the metrics of all runs."""
+    def measured(self, variant: Variant) -> Measured:
+        """Of its runs; worked out once, for some take reading the metrics of all runs."""
         if self.key not in variant.columns:
             variant.columns[self.key] = self.compute(variant)
         return variant.columns[self.key]
 
+    def values(self, variant: Variant) -> list[float]:
+        """A number for each run that has it."""
+        return list(self.measured(variant).values.values())
+
     def text(self, variant: Variant) -> str:
-        """`76.20 ± 0.52`: mean and half the 95 % interval; empty where no run has it."""
-        values = list(self.values(variant).values())
+        """`76.20 ± 0.52`: mean and, where the runs have a spread, half the 95 % interval; empty where no run has it."""
+        values = self.values(variant)
         if not values:
             return ""
         of_mean = estimate(values)
@@ -56,7 +60,7 @@ class Column:
     def mean(self, variant: Variant) -> float | None:
         """Over the runs of a variant."""
         values = self.values(variant)
-        return estimate(list(values.values())).mean if values else None
+        return estimate(values).mean if values else None
 
     def best(self, variants: Sequence[Variant], test: str) -> Variant | None:
         """The variant whose mean is better than that of every other by more than chance, if there is one."""
@@ -66,20 +70,28 @@ class Column:
         if any(len(self.values(variant)) < len(variant.finished) for variant in variants):
             return None  # those that lack it may be the worst
         sign = 1 if self.better == "higher" else -1
-        winner, *others = sorted(variants, key=lambda variant: -sign * means[id(variant)])
+        ranked = sorted(variants, key=lambda variant: -sign * means[id(variant)])
+        winner, second = ranked[:2]
         if not self.has_spread:
-            return winner if means[id(winner)] != means[id(others[0])] else None
-        ps = []
-        for other in others:
-            found = difference(self.values(winner), self.values(other), test).p
-            if found is None or found >= _SIGNIFICANT:
-                return None
-            ps.append(found)
-        return winner if max(holm(ps)) < _SIGNIFICANT else None
+            return winner if means[id(winner)] != means[id(second)] else None
+        # Most columns end with the second: of hundreds of variants not all have to be compared.
+        if not all(verdict.is_real for verdict in self._judge([(second, winner)], test)):
+            return None
+        pairs = pairs_of(ranked)
+        verdicts = self._judge(pairs, test)
+        is_first = all(verdict.is_real for pair, verdict in zip(pairs, verdicts, strict=True) if winner in pair)
+        return winner if is_first else None
+
+    def _judge(self, pairs: Sequence[tuple[Variant, Variant]], test: str) -> list[Verdict]:
+        return judge([(self.measured(one), self.measured(other)) for one, other in pairs], test)
 
 
-def _of_results(score: str, factor: float = 1.0) -> Callable[[Variant], dict[int, float]]:
-    return lambda variant: {seed: factor * value for seed, value in variant.of_each(score).items()}
+def _of_results(score: str, factor: float = 1.0) -> Callable[[Variant], Measured]:
+    return lambda variant: Measured({seed: factor * value for seed, value in variant.of_each(score).items()})
+
+
+def _accuracies(score: str) -> Callable[[Variant], Measured]:
+    return lambda variant: accuracies(variant, score)
 
 
 def columns(target: float | None) -> list[Column]:
@@ -91,13 +103,13 @@ def columns(target: float | None) -> list[Column]:
     chosen = [
         Column(
             "test_accuracy", "test, last", "%",
-            "accuracy on the test set with the weights of the last epoch", _of_results("test.accuracy", 100),
+            "accuracy on the test set with the weights of the last epoch", _accuracies("test"),
             better="higher",
         ),
         Column(
             "test_accuracy_best", "test, best val.", "%",
             "accuracy on the test set with the weights of the epoch of the best validation accuracy",
-            _of_results("best.test.accuracy", 100), better="higher",
+            _accuracies("best.test"), better="higher",
         ),
         Column(
             "test_loss", "test loss", "", "cross-entropy on the test set, last epoch", _of_results("test.loss"),
@@ -105,12 +117,12 @@ def columns(target: float | None) -> list[Column]:
         ),
         Column(
             "val_accuracy", "val., last", "%", "accuracy on the validation set, last epoch",
-            _of_results("val.accuracy", 100), better="higher",
+            _accuracies("val"), better="higher",
         ),
         Column(
             "val_accuracy_best", "val., best", "%",
             "best accuracy on the validation set over all epochs; the best of many tries, so too good",
-            _of_results("best.val.accuracy", 100), better="higher",
+            _accuracies("best.val"), better="higher",
         ),
         Column(
             "params", "parameters", "", "trainable numbers", _of_results("params"), digits=0, better="lower",
@@ -138,7 +150,7 @@ def columns(target: float | None) -> list[Column]:
             Column(
                 "epochs_to_target", f"epochs to {100 * target:.0f} %", "",
                 f"first epoch with {100 * target:.0f} % on the validation set; runs that never got there do not count",
-                lambda variant: epochs_to(variant, target), digits=1, better="lower",
+                lambda variant: Measured(epochs_to(variant, target)), digits=1, better="lower",
             )
         )  # fmt: skip
     return chosen
@@ -156,6 +168,6 @@ def epochs_to(variant: Variant, target: float) -> dict[int, float]:
 
 def common_target(variants: Sequence[Variant]) -> float | None:
     """A validation accuracy, in whole percent, that every variant reaches at its end in the mean of its runs."""
-    finals = [list(variant.of_each("val.accuracy").values()) for variant in variants]
+    finals = [list(accuracies(variant, "val").values.values()) for variant in variants]
     means = [estimate(values).mean for values in finals if values]
-    return int(100 * min(means)) / 100 if means else None
+    return int(min(means)) / 100 if means else None

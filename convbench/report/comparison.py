@@ -12,11 +12,13 @@ from typing import Any
 from convbench.errors import UserError
 from convbench.logs.files import atomic_path
 from convbench.report.boards import write_boards
+from convbench.report.caveats import caveats
 from convbench.report.columns import Column, columns, common_target
 from convbench.report.curves import ROUTING, X_AXES, Y_AXES, Curve, learning_curve, routing_curves
 from convbench.report.figures import write_figures
-from convbench.report.findings import findings, warnings
+from convbench.report.findings import findings
 from convbench.report.looks import look
+from convbench.report.measured import SPLITS, compared_split
 from convbench.report.page import write_page
 from convbench.report.pareto import COSTS, Point, pareto_points
 from convbench.report.records import Run, find_runs
@@ -43,6 +45,7 @@ class Report:
         curves: of the drawn variants, None where a variant has no finished run.
         routing: of the drawn variants, a curve for each layer.
         points: accuracy and costs of each variant.
+        split: whose accuracy is compared, `test` or `val`.
     """
 
     title: str
@@ -55,6 +58,7 @@ class Report:
     curves: dict[int, Curve] = field(default_factory=dict)
     routing: dict[int, list[Curve]] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    split: str = "test"
 
     @property
     def summary(self) -> str:
@@ -88,7 +92,8 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
     variants = comparison.variants
     target = common_target(variants) if settings.target_accuracy is None else settings.target_accuracy / 100
     chosen = columns(target)
-    points = pareto_points(variants)
+    split = compared_split(variants)
+    points = pareto_points(variants, split)
     by_accuracy = sorted(range(len(variants)), key=lambda index: -(points[index].mean or 0.0))
     drawn = sorted(by_accuracy[:MOST_CURVES])
     curves = {index: curve for index in drawn if (curve := learning_curve(variants[index])) is not None}
@@ -101,7 +106,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
         findings=findings(comparison, settings),
         warnings=[
             *(f"{place} cannot be read: {why}" for place, why in found.broken),
-            *warnings(comparison, found.runs),
+            *caveats(comparison, found.runs),
             *(
                 [f"figures show the {MOST_CURVES} variants of the best accuracy, of {len(variants)}"]
                 if len(variants) > MOST_CURVES
@@ -112,6 +117,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
         curves=curves,
         routing=routing,
         points=points,
+        split=split,
     )
 
 
@@ -152,7 +158,7 @@ def for_terminal(report: Report) -> str:
     return "\n".join(lines)
 
 
-_LEGEND = "± half the 95 % interval of the mean; * better than every other by more than chance"
+_LEGEND = "± half the 95 % interval of the mean over seeds; * better than every other by more than chance"
 
 
 def _names(variant: Variant) -> list[str]:
@@ -189,7 +195,7 @@ def _write_csv(report: Report, path: Path) -> None:
         for variant in report.comparison.variants:
             row: list[object] = [*variant.keys.values(), len(variant.finished)]
             for column in report.columns:
-                values = list(column.values(variant).values())
+                values = column.values(variant)
                 of_mean = estimate(values) if values else None
                 row += [None] * 3 if of_mean is None else [of_mean.mean, of_mean.deviation, of_mean.half_width]
             writer.writerow(row)
@@ -288,7 +294,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
                 "kind": "points",
                 "note": "bars: 95 % interval of the mean; joined: no other variant is cheaper and better in the mean",
                 "x_options": [{"key": key, "title": title, "log": True} for key, title in COSTS.items()],
-                "y_options": [{"key": "accuracy", "title": "test accuracy (%)", "log": False}],
+                "y_options": [{"key": "accuracy", "title": f"{SPLITS[report.split]} accuracy (%)", "log": False}],
                 "points": [
                     {
                         "variant": index,

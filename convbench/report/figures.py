@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convbench.logs.files import atomic_path
 from convbench.report.curves import ROUTING, X_AXES, Y_AXES
 from convbench.report.looks import look
+from convbench.report.measured import SPLITS
 from convbench.report.pareto import COSTS
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
             ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel(title)
-        ax.set_ylabel("test accuracy (%)")
+        ax.set_ylabel(f"{SPLITS[report.split]} accuracy (%)")
     return bool(there)
 
 

@@ -1,151 +1,120 @@
-"""What the runs say about the variants, in sentences, and what speaks against believing it."""
+"""What the runs say about the variants, in sentences."""
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+import math
 
-from convbench.report.records import Run
+from convbench.report.measured import SPLITS, accuracies, compared_split
 from convbench.report.settings import Settings
-from convbench.report.statistics import Difference, difference, holm, seeds_needed
-from convbench.report.variants import Comparison, Variant
+from convbench.report.statistics import SIGNIFICANT, seeds_needed
+from convbench.report.variants import Comparison
+from convbench.report.verdicts import FEWEST_IMAGES, Verdict, judge, least_half_width, least_p, pairs_of
 
-_SIGNIFICANT = 0.05
-_ALL_PAIRS = 5  # variants of a block up to which each is compared with each; beyond, with the first
 _MOST_FINDINGS = 40
-_MOST_NAMED = 5
+_TESTS = {
+    ("t", True): "the paired t-test",
+    ("t", False): "Welch's t-test",
+    ("wilcoxon", True): "the test of signed ranks",
+    ("wilcoxon", False): "the test of rank sums",
+}
 
 
 def findings(comparison: Comparison, settings: Settings) -> list[str]:
-    """A sentence for each pair of variants that are compared, on the test accuracy after the last epoch."""
+    """A sentence for each pair of variants that are compared, on the accuracy after the last epoch."""
+    split = compared_split(comparison.variants)
     said = []
     for block in comparison.blocks():
-        pairs = [pair for pair in _pairs(block) if all(_accuracies(variant) for variant in pair)]
-        found = [difference(_accuracies(one), _accuracies(other), settings.test) for one, other in pairs]
-        adjusted = iter(holm([each.p for each in found if each.p is not None]))
-        for (one, other), each in zip(pairs, found, strict=True):
-            p = next(adjusted) if each.p is not None else None
-            said.append(_sentence(one, other, each, p, len(pairs), settings.difference))
+        pairs = [pair for pair in pairs_of(block) if all(accuracies(variant, split).values for variant in pair)]
+        measured = [(accuracies(one, split), accuracies(other, split)) for one, other in pairs]
+        for (one, other), verdict in zip(pairs, judge(measured, settings.test), strict=True):
+            said.append(_Sentence(one.label, other.label, verdict, SPLITS[split], len(pairs), settings).text())
     if len(said) > _MOST_FINDINGS:
         return [*said[:_MOST_FINDINGS], f"{len(said) - _MOST_FINDINGS} more pairs were compared"]
     return said
 
 
-def _pairs(block: Sequence[Variant]) -> list[tuple[Variant, Variant]]:
-    """Later ones first, so that sentences read "dynamic is better than standard"."""
-    if len(block) <= _ALL_PAIRS:
-        return [(other, one) for one, other in combinations(block, 2)]
-    return [(other, block[0]) for other in block[1:]]
+class _Sentence:
+    """On two variants.
 
+    Args:
+        one, other: their labels.
+        verdict: on them.
+        split: on whose images they were tested, as a person calls it.
+        tests: how many pairs are compared along with this one.
+        settings: of the report.
+    """
 
-def _accuracies(variant: Variant) -> dict[int, float]:
-    """Test accuracy in percent; validation accuracy where the data have no test set."""
-    scores = variant.of_each("test.accuracy") or variant.of_each("val.accuracy")
-    return {seed: 100 * value for seed, value in scores.items()}
+    def __init__(self, one: str, other: str, verdict: Verdict, split: str, tests: int, settings: Settings) -> None:
+        self.one, self.other, self.verdict, self.tests, self.settings = one, other, verdict, tests, settings
+        self.mean, self.n, self.images = verdict.seeds.mean, verdict.seeds.n, verdict.images
+        each = "" if self.images is None else f"{self.images:,} {split} images, of which each is"
+        self.tested = "" if self.images is None else f"; {each} {100 / self.images:.2g} points"
+        self.unpaired = "" if verdict.seeds.is_paired else ", not paired, for they share no seed"
 
+    def text(self) -> str:
+        """The sentence, without its full stop."""
+        if self.verdict.obstacle is not None:
+            return self._no_verdict()
+        if self.verdict.is_real:
+            return self._better_or_worse()
+        return f"{self._not_distinguishable()}; {self._plan()}"
 
-def _sentence(one: Variant, other: Variant, found: Difference, p: float | None, tests: int, wanted: float) -> str:
-    points = abs(found.mean)
-    if p is None or found.low is None or found.high is None or found.deviation is None:
+    def _better_or_worse(self) -> str:
+        is_better = self.mean > 0
+        low, high = (self.verdict.low, self.verdict.high) if is_better else (-self.verdict.high, -self.verdict.low)
         return (
-            f"{one.label} has {points:.1f} points {_more(found.mean)} than {other.label} in one pair of runs (n=1), "
-            "which says nothing of chance: give more seeds"
+            f"{self.one} is {'better' if is_better else 'worse'} than {self.other} by {abs(self.mean):.1f} points "
+            f"(95 % interval {low:.1f} to {high:.1f}, n={self.n}{self.unpaired}{self.tested})"
         )
-    note = "" if found.is_paired else ", not paired, for they share no seed"
-    if p < _SIGNIFICANT:
-        low, high = (found.low, found.high) if found.mean > 0 else (-found.high, -found.low)
-        word = "better" if found.mean > 0 else "worse"
+
+    def _not_distinguishable(self) -> str:
         return (
-            f"{one.label} is {word} than {other.label} by {points:.1f} points "
-            f"(95 % interval {low:.1f} to {high:.1f}, n={found.n}{note})"
+            f"{self.one} and {self.other} are not distinguishable at n={self.n}{self.unpaired}: "
+            f"the one minus the other is {self.mean:+.1f} points (95 % interval {self.verdict.low:+.1f} to "
+            f"{self.verdict.high:+.1f}{self.tested}){self._after_all()}"
         )
-    said = (
-        f"{one.label} and {other.label} are not distinguishable at n={found.n}{note}: "
-        f"the one minus the other is {found.mean:+.1f} points "
-        f"(95 % interval {found.low:+.1f} to {found.high:+.1f}{_after_all(found, tests)})"
-    )
-    seeds = seeds_needed(found.deviation, wanted)
-    if seeds is not None and seeds <= found.n:
-        return f"{said}; a difference of {wanted:g} points would probably have been seen"
-    count = f"about {seeds}" if seeds is not None else "more than 1000"
-    return f"{said}; {count} seeds would be needed to see {wanted:g} points"
 
+    def _after_all(self) -> str:
+        """Why a difference that the seeds agree on is no finding."""
+        if self.verdict.seeds.p is None or self.verdict.seeds.p >= SIGNIFICANT:
+            return ""
+        if self.images is not None and least_p(self.mean, self.images) >= SIGNIFICANT:
+            count = abs(self.mean) * self.images / 100
+            return f", which is {count:.3g} images, and fewer than {FEWEST_IMAGES} can be chance whatever the seeds say"
+        if self.verdict.p is not None and self.verdict.p < SIGNIFICANT and self.tests > 1:
+            return f", but it is one of {self.tests} comparisons"
+        return ""
 
-def _more(difference: float) -> str:
-    return "more" if difference > 0 else "fewer"
+    def _plan(self) -> str:
+        """What it would take to see the difference that is wanted."""
+        wanted, deviation = self.settings.difference, self.verdict.seeds.deviation
+        assert deviation is not None
+        if (needed := self._images_needed()) is not None:
+            return f"to see {wanted:g} points, at least {needed:,} test images are needed, whatever the seeds"
+        # What the test images leave of the difference for the test over seeds.
+        taken = 0.0 if self.images is None else least_half_width(wanted, self.images)
+        seeds = seeds_needed(deviation, math.sqrt(wanted**2 - taken**2))
+        count = None if seeds is None else max(seeds, self.verdict.seeds.fewest)
+        if count is not None and count <= self.n:
+            return f"a difference of {wanted:g} points would probably have been seen"
+        about = "more than 1000" if count is None else f"about {count}"
+        return f"{about} seeds would be needed to see {wanted:g} points"
 
+    def _images_needed(self) -> int | None:
+        """For the difference that is wanted to be as many images as can be told from chance; None if it is."""
+        needed = math.ceil(100 * FEWEST_IMAGES / self.settings.difference)
+        return needed if self.images is not None and self.images < needed else None
 
-def _after_all(found: Difference, tests: int) -> str:
-    """Where one test alone would have called it significant."""
-    return f", but it is one of {tests} comparisons" if (found.p or 0) < _SIGNIFICANT else ""
-
-
-def warnings(comparison: Comparison, runs: Sequence[Run]) -> list[str]:
-    """What a reader has to know before believing any of it."""
-    return [*_of_runs(runs), *_of_pairing(comparison), *_of_configs(comparison), *_of_circumstances(comparison)]
-
-
-def _of_runs(runs: Sequence[Run]) -> Iterator[str]:
-    unfinished = [run for run in runs if run.status != "finished"]
-    for run in unfinished[:_MOST_NAMED]:
-        yield f"{run.folder.name} is not in it: {run.status}" + (f", {run.error}" if run.error else "")
-    if len(unfinished) > _MOST_NAMED:
-        yield f"{len(unfinished) - _MOST_NAMED} more runs are not in it: they are not finished"
-
-
-def _of_pairing(comparison: Comparison) -> Iterator[str]:
-    single = [variant.label for variant in comparison.variants if len(variant.finished) == 1]
-    if single:
-        yield f"one run says nothing of spread: {_named(single)} (n=1)"
-    none = [variant.label for variant in comparison.variants if not variant.finished]
-    if none:
-        yield f"no run has finished: {_named(none)}"
-    twice = [
-        variant.label
-        for variant in comparison.variants
-        if len(variant.finished) < sum(run.status == "finished" for run in variant.runs)
-    ]
-    if twice:
-        yield f"several runs have one seed, of which the latest counts: {_named(twice)}"
-    for block in comparison.blocks():
-        sets = {frozenset(variant.finished) for variant in block if variant.finished}
-        if len(sets) > 1:
-            yield f"not all have the same seeds, of which each pair is compared on the common ones: {_labels(block)}"
-
-
-def _of_configs(comparison: Comparison) -> Iterator[str]:
-    for block in comparison.blocks():
-        others = [
-            key
-            for key in comparison.keys
-            if key not in comparison.by and len({variant.keys[key] for variant in block}) > 1
-        ]
-        if others:
-            yield f"{_labels(block)} differ in more than {', '.join(comparison.by)}: {', '.join(others)}"
-
-
-def _of_circumstances(comparison: Comparison) -> Iterator[str]:
-    """Code, versions and machines, over all finished runs."""
-    seen: dict[str, set[str]] = {}
-    for variant in comparison.variants:
-        for run in variant.finished.values():
-            versions = run.results.get("versions") or {}
-            for name, version in versions.items():
-                seen.setdefault(f"versions of {name}", set()).add(str(version))
-            if run.results.get("code"):
-                seen.setdefault("code of convbench", set()).add(str(run.results["code"]))
-            if run.results.get("device"):
-                seen.setdefault("device", set()).add(str(run.results["device"]))
-    for name, values in sorted(seen.items()):
-        if len(values) > 1:
-            what = (
-                "seconds, images/s and memory are not comparable" if name == "device" else "results may differ by that"
-            )
-            yield f"runs differ in their {name} ({_named(sorted(values))}): {what}"
-
-
-def _labels(block: Sequence[Variant]) -> str:
-    return _named([variant.label for variant in block])
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    def _no_verdict(self) -> str:
+        more = "give more seeds" + ("" if self._images_needed() is None else " and more test images")
+        pair = f"{self.one} and {self.other}"
+        minus = f"the one minus the other is {self.mean:+.1f} points (n={self.n}{self.unpaired}{self.tested})"
+        if self.verdict.obstacle == "at chance":
+            return f"{pair} cannot be compared, for both are at the level of chance: {minus}"
+        if self.verdict.obstacle == "one run":
+            runs = "a single run" if self.unpaired else "a single pair of runs"
+            return f"{pair} cannot be compared by {runs}, which says nothing of chance: {minus}; {more}"
+        if self.verdict.obstacle == "no spread":
+            where = "every pair of runs has the same difference" if not self.unpaired else "all runs of each are equal"
+            return f"{pair} cannot be compared, for {where}, which says nothing of chance: {minus}; {more}"
+        test = _TESTS[self.settings.test, self.verdict.seeds.is_paired]
+        what = "pairs of runs" if self.verdict.seeds.is_paired else "runs of each"
+        return f"{pair} cannot be compared by {test}, which needs {self.verdict.seeds.fewest} {what}: {minus}; {more}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from convbench.report.measured import accuracies
 from convbench.report.statistics import estimate
 from convbench.report.variants import Variant
 
@@ -15,8 +16,8 @@ class Point:
 
     Attributes:
         costs: cost -> mean over its runs; those that it lacks left out.
-        mean, low, high: test accuracy in percent and its 95 % interval (the mean itself for one run); validation
-            accuracy where there is no test set; None for no finished run.
+        mean, low, high: accuracy in percent and its 95 % interval (the mean itself where the runs have no spread);
+            None for no finished run.
         front: cost -> whether no other variant is both cheaper and better.
     """
 
@@ -34,9 +35,9 @@ class Point:
         return [[self.mean - self.low], [self.high - self.mean]]
 
 
-def pareto_points(variants: Sequence[Variant]) -> list[Point]:
-    """A point for each variant, in their order."""
-    points = [_point(variant) for variant in variants]
+def pareto_points(variants: Sequence[Variant], split: str) -> list[Point]:
+    """A point for each variant, in their order, with the accuracy on a split."""
+    points = [_point(variant, split) for variant in variants]
     for cost in COSTS:
         order = [point for point in points if point.mean is not None and cost in point.costs]
         order.sort(key=lambda point: (point.costs[cost], -(point.mean or 0.0)))
@@ -48,11 +49,11 @@ def pareto_points(variants: Sequence[Variant]) -> list[Point]:
     return points
 
 
-def _point(variant: Variant) -> Point:
+def _point(variant: Variant, split: str) -> Point:
     costs = {cost: estimate(list(values.values())).mean for cost in COSTS if (values := variant.of_each(cost))}
-    accuracies = variant.of_each("test.accuracy") or variant.of_each("val.accuracy")
-    if not accuracies:
+    reached = list(accuracies(variant, split).values.values())
+    if not reached:
         return Point(costs)
-    found = estimate([100 * accuracy for accuracy in accuracies.values()])
+    found = estimate(reached)
     half = found.half_width or 0.0
     return Point(costs, found.mean, found.mean - half, found.mean + half)

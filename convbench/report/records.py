@@ -49,11 +49,19 @@ class Run:
         return str(self.results.get("error") or "")
 
     def score(self, split: str, name: str) -> float | None:
-        """A number of a split, such as `accuracy` of `test`, or `best.test`: with the weights of the best epoch."""
+        """A number of a split, such as `accuracy` of `test`, or `best.test`: with the weights of the best epoch.
+
+        None where the run has none, and for NaN and infinity.
+        """
         node: Any = self.results
         for key in (*split.split("."), name):
             node = node.get(key) if isinstance(node, dict) else None
         return node
+
+    def digests(self) -> dict[str, str]:
+        """Split -> digest of its images, of the splits that it had; empty for older runs, which do not say it."""
+        splits = (self.results.get("identity") or {}).get("splits") or {}
+        return {split: told["digest"] for split, told in splits.items() if told}
 
     def rows(self) -> list[dict[str, Any]]:
         """`metrics.jsonl`: a row an epoch."""
@@ -125,7 +133,8 @@ def _results(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError("it has a config.yaml and no results.json")
     try:
-        results = json.loads(path.read_bytes())
+        # NaN and infinity, which JSON lacks and some writers leave in it, are missing numbers
+        results = json.loads(path.read_bytes(), parse_constant=lambda _: None)
     except ValueError as error:
         raise ValueError(f"results.json is no JSON: {error}") from None
     if not isinstance(results, dict) or "status" not in results:

@@ -4,13 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.config import GROUPS
 from convbench.report.records import Run
 
+if TYPE_CHECKING:
+    from convbench.report.measured import Measured
+
 # What says where or on which occasion a run took place; never a variant of its own.
-_INCIDENTAL = ("seed", "resume", "sweep.", "datasets", "engine.cache", "engine.threads", "engine.log_every")
+_INCIDENTAL = ("seed", "resume", "sweep.", "datasets", "engine.cache", "engine.threads")
 
 
 @dataclass
@@ -21,13 +24,13 @@ class Variant:
         config: flat, dotted key -> value; what may differ between runs of a variant left out.
         runs: all of them.
         keys: what sets it apart from the other variants, key -> value as text.
-        columns: of the table, once they are worked out: name -> seed -> number.
+        columns: of the table, once they are worked out: name -> what its runs measured.
     """
 
     config: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, Mapping[int, float]] = field(default_factory=dict)
+    columns: dict[str, "Measured"] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -102,16 +105,25 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """A nested configuration as dotted keys, without what says only where and when."""
     datasets = str(config.get("datasets") or "")
 
-    def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{name}.")
-            elif not name.startswith(_INCIDENTAL):
-                is_inside = datasets and isinstance(value, str) and value.startswith(datasets)
-                yield name, value.removeprefix(datasets) if is_inside else value
+    def without_place(value: Any) -> Any:
+        is_inside = datasets and isinstance(value, str) and value.startswith(datasets)
+        return value.removeprefix(datasets) if is_inside else value
 
-    return dict(walk(config, ""))
+    return {name: without_place(value) for name, value in _walk(config) if not name.startswith(_INCIDENTAL)}
+
+
+def incidental_of_engine(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the engine that `flatten` leaves out."""
+    return {name: value for name, value in _walk(config) if name.startswith(_INCIDENTAL) and name.startswith("engine.")}
+
+
+def _walk(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{name}.")
+        else:
+            yield name, value
 
 
 def _fingerprint(run: Run) -> str:

@@ -17,6 +17,8 @@ def write_run(
     accuracy: float = 0.75,
     epochs: int = 3,
     changes: dict[str, Any] | None = None,
+    test_images: int = 10_000,
+    class_count: int = 10,
     **results: Any,
 ) -> Path:
     """Write a finished run.
@@ -28,6 +30,8 @@ def write_run(
         accuracy: on the test set, and at the end on the validation set.
         epochs: that it lasted; validation accuracy rises evenly to its end.
         changes: keys of the configuration that are to be different.
+        test_images: how many; as many are in the validation set.
+        class_count: how many classes the data have.
         results: entries of `results.json` that are to be different.
     """
     config = OmegaConf.create(
@@ -62,6 +66,8 @@ def write_run(
             }
         )
     score = {"loss": 1 - accuracy, "accuracy": accuracy}
+    counted = score | {"correct": round(accuracy * test_images), "images": test_images}
+    counted["predicted_classes"] = class_count
     settled: dict[str, Any] = {
         "status": "finished",
         "error": None,
@@ -79,8 +85,8 @@ def write_run(
         "macs": 2_000_000,
         "train": score,
         "val": score,
-        "best": {"epoch": epochs, "val": score, "test": score},
-        "test": score,
+        "best": {"epoch": epochs, "val": score, "test": counted},
+        "test": counted,
         "seconds_per_epoch": 2.0,
         "images_per_second": 50.0,
         "seconds_total": 6.5,
@@ -88,11 +94,34 @@ def write_run(
         "device": "cpu (2 threads)",
         "code": "0123456789ab",
         "versions": {"torch": "2.15.0"},
+        "compiled": False,
+        "computed": [computed()],
+        "images": {"train": 100, "val": test_images, "test": test_images},
+        "classes": [f"class{number}" for number in range(class_count)],
+        "identity": {"splits": {split: {"digest": split} for split in ("train", "val", "test")}},
         "began_at": "2026-11-21T10:00:00.000+00:00",
         "ended_at": "2026-11-21T10:00:06.500+00:00",
     }
     run.update_results(**settled | results)
     return folder
+
+
+def computed(**changes: Any) -> dict[str, Any]:
+    """How a part of a run was computed; `changes` are to be different."""
+    return {
+        "from_epoch": 0,
+        "code": "0123456789ab",
+        "torch": "2.15.0",
+        "device": "cpu (2 threads)",
+        "threads": 2,
+        "precision": "none",
+        "compiled": False,
+        "implementations": "standard: library",
+    } | changes
+
+
+# What runs of older versions lack.
+OLD = {"computed": None, "images": None, "classes": None, "identity": None}
 
 
 def write_sweep(folder: Path, accuracies: dict[str, list[float]], **others: Any) -> Path:

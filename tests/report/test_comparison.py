@@ -65,6 +65,7 @@ def test_the_table_has_mean_deviation_and_interval_of_each_number(run_here, swee
     assert float(row["params"]) == 1000
     assert float(row["macs"]) == 2
     assert float(row["seconds_per_epoch"]) == 2
+    assert (float(row["seconds_per_epoch_deviation"]), row["seconds_per_epoch_half_interval"]) == (0, "")
 
 
 def test_epochs_to_a_target_count_from_the_first_that_reaches_it(run_here, sweep):
@@ -88,6 +89,26 @@ def test_a_winner_is_marked_only_where_it_is_better_by_more_than_chance(tmp_path
         best = dict(zip([column.key for column in report.columns], report.best, strict=True))
         assert (best["test_accuracy"].label if best["test_accuracy"] else None) == winner
         assert best["seconds_per_epoch"] is None, "all took the same time"
+
+
+def test_seconds_without_a_spread_have_no_winner(tmp_path):
+    for seed in (0, 1, 2):
+        for conv, seconds in (("standard", 2.0), ("dynamic", 3.0)):
+            write_run(tmp_path / f"{conv}{seed}", conv, seed, seconds_per_epoch=seconds, params=1000 * seconds)
+    report = report_on(tmp_path)
+    best = {column.key: variant for column, variant in zip(report.columns, report.best, strict=True)}
+    assert best["seconds_per_epoch"] is None
+    assert best["params"].label == "standard", "which is no matter of chance"
+
+
+def test_the_star_and_the_sentences_go_by_the_same_comparisons(tmp_path):
+    """Of three variants, the best beats both others at p = 0.02: of two comparisons enough, of three too little."""
+    base = [0.70, 0.71, 0.72]
+    best = [value + 0.02 + step for value, step in zip(base, (0.002, -0.003, 0.001), strict=True)]
+    write_sweep(tmp_path, {"standard": base, "same": [0.7001, 0.7098, 0.7202], "best": best})
+    report = report_on(tmp_path)
+    clear = [said for said in report.findings if said.startswith(("best is better than", "same is worse than best"))]
+    assert (len(clear) == 2) is (report.best[0] is not None)
 
 
 def test_a_winner_needs_to_beat_every_other(tmp_path):

@@ -33,7 +33,7 @@ def test_students_own_example_gives_the_published_t_test_and_interval():
     assert found.p == pytest.approx(expected.pvalue)
     assert found.p == pytest.approx(0.00283, abs=5e-6)
     interval = expected.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(tuple(interval))
     assert (found.mean, found.n, found.is_paired) == (pytest.approx(1.58), 10, True)
 
 
@@ -47,23 +47,88 @@ def test_wilcoxons_test_is_scipys():
     assert found.p == pytest.approx(stats.wilcoxon([a - b for a, b in zip(SECOND, FIRST, strict=True)]).pvalue)
 
 
-@pytest.mark.parametrize(("test", "expected"), [("t", stats.ttest_ind), ("wilcoxon", stats.mannwhitneyu)])
-def test_without_a_common_seed_groups_are_compared_as_independent(test, expected):
-    found = difference(by_seed(SECOND), {seed + 100: value for seed, value in enumerate(FIRST[:8])}, test)
-    arguments = {"equal_var": False} if test == "t" else {}
-    assert found.p == pytest.approx(expected(SECOND, FIRST[:8], **arguments).pvalue)
+COUNTS = [853, 855, 859, 857, 852, 853, 857, 858, 855]  # of 1,000 images
+OTHER_COUNTS = [856, 849, 858, 851, 849, 847, 858, 854, 853]
+EVERY_ARRANGEMENT = stats.PermutationMethod(n_resamples=np.inf)
+
+
+def in_percent(counts, images=1000):
+    return [100 * count / images for count in counts]
+
+
+@pytest.mark.parametrize("values", [in_percent, lambda counts: [count / 10 for count in counts]])
+def test_signed_ranks_of_accuracies_tie_where_their_counts_do(values):
+    found = difference(by_seed(values(COUNTS)), by_seed(values(OTHER_COUNTS)), "wilcoxon")
+    assert found.p == 30 / 512 == stats.wilcoxon(COUNTS, OTHER_COUNTS, method=EVERY_ARRANGEMENT).pvalue
+
+
+def test_pairs_without_a_difference_are_left_out_of_signed_ranks():
+    differences = [0, 0, 3, 3, -1, 2, 5, 5, -2]
+    found = difference(by_seed(differences), dict.fromkeys(range(9), 0.0), "wilcoxon")
+    assert found.p == stats.wilcoxon([3, 3, -1, 2, 5, 5, -2], method=EVERY_ARRANGEMENT).pvalue
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (2, 8), (9, 5)])
+def test_rank_sums_count_every_arrangement_also_with_ties(sizes):
+    one, other = COUNTS[: sizes[0]], OTHER_COUNTS[: sizes[1]]
+    found = difference(
+        by_seed(in_percent(one)), {seed + 100: v for seed, v in enumerate(in_percent(other))}, "wilcoxon"
+    )
+    assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method=EVERY_ARRANGEMENT).pvalue)
     assert not found.is_paired
+
+
+def test_very_many_runs_are_ranked_by_the_normal_approximation():
+    values = np.random.default_rng(0).normal(0.1, 1.0, size=200).round(1)
+    paired = difference(by_seed(values), dict.fromkeys(range(200), 0.0), "wilcoxon")
+    assert paired.p == pytest.approx(stats.wilcoxon(values, method="asymptotic").pvalue, rel=0.05)
+    unpaired = difference(by_seed(values[:100]), {seed: values[seed] for seed in range(100, 200)}, "wilcoxon")
+    assert unpaired.p == pytest.approx(stats.mannwhitneyu(values[:100], values[100:]).pvalue)
+
+
+def test_ranks_of_too_few_runs_have_no_probability_and_say_how_many_it_takes():
+    for n, fewest, offset in ((5, 6, 0), (3, 4, 100)):
+        second = {seed + offset: value for seed, value in enumerate(OTHER_COUNTS[:n])}
+        found = difference(by_seed(COUNTS[:n]), second, "wilcoxon")
+        assert (found.p, found.fewest) == (None, fewest)
+        assert found.half_width > 0
+        more = {seed + offset: value for seed, value in enumerate(OTHER_COUNTS[:fewest])}
+        assert difference(by_seed(COUNTS[:fewest]), more, "wilcoxon").p is not None
+
+
+def test_without_a_common_seed_groups_are_compared_by_welchs_test():
+    second = {seed + 100: value for seed, value in enumerate(FIRST[:8])}
+    found = difference(by_seed(SECOND), second)
+    expected = stats.ttest_ind(SECOND, FIRST[:8], equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(tuple(interval))
+    assert not found.is_paired
+
+
+def test_one_of_two_groups_may_be_without_spread():
+    found = difference({0: 5.0, 1: 5.0}, {2: 1.0, 3: 2.0})
+    assert found.p == pytest.approx(2 * stats.t.sf(7, 1))
 
 
 def test_one_pair_has_a_difference_and_no_probability():
     found = difference({0: 0.8}, {0: 0.7})
     assert found.mean == pytest.approx(0.1)
-    assert (found.n, found.p, found.low) == (1, None, None)
+    assert (found.n, found.p, found.half_width, found.deviation) == (1, None, None, None)
 
 
-def test_equal_differences_leave_nothing_to_chance():
-    assert difference({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p == 1
-    assert difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}).p == 0
+@pytest.mark.parametrize("test", ["t", "wilcoxon"])
+@pytest.mark.parametrize("second", [{0: 1.0, 1: 2.0}, {0: 0.9, 1: 1.9}, {5: 1.0, 6: 1.0}])
+def test_from_no_spread_follows_nothing_of_chance(test, second):
+    first = {0: 1.0, 1: 2.0} if 0 in second else {0: 2.0, 1: 2.0}
+    found = difference(first, second, test)
+    assert (found.p, found.half_width, found.deviation) == (None, None, 0.0)
+
+
+def test_floating_point_noise_is_no_spread():
+    # 0.3 - 0.2 and 0.2 - 0.1 differ by 3e-17
+    assert difference({0: 0.3, 1: 0.2, 2: 0.1}, {0: 0.2, 1: 0.1, 2: 0.0}).deviation == 0
+    assert estimate([0.1 + 0.2, 0.3]).half_width is None
 
 
 def test_holms_correction_is_scipys_of_a_family_and_leaves_a_single_test_alone():
@@ -82,4 +147,4 @@ def test_the_seeds_needed_give_the_power_in_simulated_experiments():
 
 def test_more_than_a_thousand_seeds_are_not_counted():
     assert seeds_needed(deviation=100.0, wanted=0.5) is None
-    assert seeds_needed(deviation=0.0, wanted=0.5) == 2
+    assert seeds_needed(deviation=1e-9, wanted=0.5) == 2
