@@ -7,6 +7,7 @@ read, and there is no list of them here: what a later version records is compare
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from convbench.computed import parts_of
 from convbench.report.records import Run
 from convbench.report.variants import Comparison, incidental_of_engine
 from convbench.report.wording import MOST_NAMED, named
@@ -36,17 +37,15 @@ def caveats(comparison: Comparison) -> Iterator[str]:
 
 def is_recorded(run: Run) -> bool:
     """Whether a run says how each part of it was computed; older ones do not."""
-    return bool(run.results.get("computed"))
+    return "computed" in run.results
 
 
 def _parts(run: Run) -> list[dict[str, str]]:
-    """An entry for each part, key -> value as text; of an older run one, of what it tells here and there."""
-    results = run.results
-    if is_recorded(run):
-        return [{key: _text(value) for key, value in part.items() if key != _WHERE} for part in results["computed"]]
-    told = {**(results.get("versions") or {}), **incidental_of_engine(run.config())}
-    told |= {key: results.get(key) for key in ("code", "device", "compiled")}
-    return [{key: _text(value) for key, value in told.items() if value is not None}]
+    """An entry for each part, key -> value as text; of an older run also the settings that its configuration has."""
+    more = {} if is_recorded(run) else incidental_of_engine(run.config())
+    return [
+        {key: _text(value) for key, value in (part | more).items() if key != _WHERE} for part in parts_of(run.results)
+    ]
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Run folders with chosen numbers, written in the form in which a training run leaves them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def write_run(
     changes: dict[str, Any] | None = None,
     test_images: int = 10_000,
     class_count: int = 10,
+    without: Sequence[str] = (),
     **results: Any,
 ) -> Path:
     """Write a finished run.
@@ -32,6 +34,7 @@ def write_run(
         changes: keys of the configuration that are to be different.
         test_images: how many; as many are in the validation set.
         class_count: how many classes the data have.
+        without: entries of `results.json` that are to be missing.
         results: entries of `results.json` that are to be different.
     """
     config = OmegaConf.create(
@@ -102,7 +105,7 @@ def write_run(
         "began_at": "2026-11-21T10:00:00.000+00:00",
         "ended_at": "2026-11-21T10:00:06.500+00:00",
     }
-    run.update_results(**settled | results)
+    run.update_results(**{key: value for key, value in (settled | results).items() if key not in without})
     return folder
 
 
@@ -121,7 +124,7 @@ def computed(**changes: Any) -> dict[str, Any]:
 
 
 # What runs of older versions lack.
-OLD = {"computed": None, "images": None, "classes": None, "identity": None}
+OLD = ("computed", "images", "classes", "identity")
 
 
 def write_sweep(folder: Path, accuracies: dict[str, list[float]], **others: Any) -> Path:

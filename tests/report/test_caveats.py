@@ -125,8 +125,8 @@ def test_two_long_texts_that_begin_alike_are_told_apart(tmp_path):
     ],
 )
 def test_of_older_runs_what_they_tell_of_how_they_were_computed_is_compared(tmp_path, changes, named):
-    write_run(tmp_path / "a", seed=0, **OLD)
-    write_run(tmp_path / "b", seed=1, **OLD | changes)
+    write_run(tmp_path / "a", seed=0, without=OLD)
+    write_run(tmp_path / "b", seed=1, without=OLD, **changes)
     (said,) = circumstances_of(tmp_path)
     assert said.endswith(named)
     assert any("older version" in warning and "a, b" in warning for warning in report_on(tmp_path).warnings)

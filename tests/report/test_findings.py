@@ -157,7 +157,7 @@ def test_old_runs_without_a_number_of_images_are_judged_by_their_seeds(tmp_path)
     score = [{"loss": 1.0, "accuracy": accuracy} for accuracy in (0.70, 0.71, 0.72, 0.80, 0.81, 0.825)]
     for index, test in enumerate(score):
         conv = ("standard", "dynamic")[index // 3]
-        write_run(tmp_path / str(index), conv, index % 3, test=test, **OLD)
+        write_run(tmp_path / str(index), conv, index % 3, test=test, without=OLD)
     report = report_on(tmp_path)
     assert report.findings == ["dynamic is better than standard by 10.2 points (95 % interval 9.4 to 10.9, n=3)"]
     assert sum("test images" in warning for warning in report.warnings) == 1
