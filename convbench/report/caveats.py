@@ -103,11 +103,13 @@ def _of_images(comparison: Comparison) -> Iterator[str]:
 
 
 def _differing_splits(runs: Sequence[Run]) -> list[str]:
-    digests: dict[str, set[str]] = {}
+    # Digests of pixels and digests of files of the same images differ, so only those of one kind are compared.
+    digests: dict[tuple[str, str], set[str]] = {}
     for run in runs:
-        for split, digest in run.digests().items():
-            digests.setdefault(split, set()).add(digest)
-    return [split for split in SPLITS if len(digests.get(split, ())) > 1]
+        for key, digest in run.digests().items():
+            digests.setdefault(key, set()).add(digest)
+    differing = {split for (split, _), values in digests.items() if len(values) > 1}
+    return [split for split in SPLITS if split in differing]
 
 
 def _of_old_runs(comparison: Comparison) -> Iterator[str]:

@@ -58,10 +58,10 @@ class Run:
             node = node.get(key) if isinstance(node, dict) else None
         return node
 
-    def digests(self) -> dict[str, str]:
-        """Split -> digest of its images, of the splits that it had; empty for older runs, which do not say it."""
+    def digests(self) -> dict[tuple[str, str], str]:
+        """Split and what stands for an image -> digest of its images; empty for older runs, which do not say it."""
         splits = (self.results.get("identity") or {}).get("splits") or {}
-        return {split: told["digest"] for split, told in splits.items() if told}
+        return {(split, str(told.get("of"))): told["digest"] for split, told in splits.items() if told}
 
     def rows(self) -> list[dict[str, Any]]:
         """`metrics.jsonl`: a row an epoch."""

@@ -147,6 +147,13 @@ def test_runs_of_a_variant_that_did_not_have_the_same_images_are_warned_of(tmp_p
     assert report_on(tmp_path).warnings == ["all runs: not all runs had the same training images"]
 
 
+def test_digests_of_pixels_and_of_files_are_not_compared(tmp_path):
+    write_sweep(tmp_path, {"standard": [0.70, 0.71]})
+    splits = {"test": {"digest": "of files", "of": "names and sizes of files", "images": 10_000}}
+    write_run(tmp_path / "conv=standard,seed=1", seed=1, identity={"splits": splits})
+    assert report_on(tmp_path).warnings == []
+
+
 def test_variants_at_the_level_of_chance_are_named(tmp_path):
     write_sweep(tmp_path, {"standard": [0.52, 0.53], "dynamic": [0.80, 0.82]}, test_images=64, class_count=2)
     (said,) = report_on(tmp_path).warnings
