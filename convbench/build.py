@@ -162,7 +162,7 @@ def build_training(
         on_loaded(loaded)
     together = world.size() > 1
     deal = Deal(len(loaded.train), world.size() if together else engine.shards, world.rank() if together else None)
-    splits = held_by(loaded, world.rank(), world.size())
+    splits = held_by(loaded, world.rank(), world.size(), config.batch_size)
     is_streamed = engine.images == "host" or loaded.on_disk or (engine.images == "auto" and not fits(splits, device))
     if not is_streamed:
         splits = to_device(splits, device)

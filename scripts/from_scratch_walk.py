@@ -23,6 +23,7 @@ from convbench.convs.from_scratch import FromScratchConv2d
 from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d
 from convbench.convs.winograd import winograd
 from convbench.engine.device import describe_device
+from convbench.logs.plain_json import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "from_scratch.json"
@@ -123,7 +124,7 @@ def measure(rounds: int) -> None:
         "rounds": rounds,
         "seconds": medians,
     }
-    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+    MEASURED.write_text(to_json(measured, indent=1) + "\n")
 
 
 def shown(value: float, name: str) -> str:

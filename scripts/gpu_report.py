@@ -30,6 +30,7 @@ from convbench.build import Training, build_training, compose
 from convbench.config import conf_folder, options, register_resolvers
 from convbench.convs.weighted_sum import WeightedSumConv2d
 from convbench.engine.device import describe_device
+from convbench.logs.plain_json import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -280,7 +281,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{platform.machine()} cpu"
     given.out.mkdir(parents=True, exist_ok=True)
     stem = given.out / re.sub(r"\W+", "-", name).strip("-").lower()
-    stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    stem.with_suffix(".json").write_text(to_json(report, indent=1) + "\n")
     stem.with_suffix(".md").write_text(page(report))
     print(f"{stem}.json and .md, {report['seconds']:.0f} s")
     if not all(one["passed"] for one in report["checks"]):

@@ -41,6 +41,7 @@ from convbench.convs.base import Conv2dBase  # noqa: E402
 from convbench.convs.factory import conv_factory  # noqa: E402
 from convbench.engine.device import describe_device  # noqa: E402
 from convbench.engine.evaluation import evaluate  # noqa: E402
+from convbench.logs.plain_json import to_json  # noqa: E402
 from convbench.timing.clock import in_turns  # noqa: E402
 from convbench.timing.ladder import TECHNIQUES  # noqa: E402
 from convbench.timing.layers import shapes  # noqa: E402
@@ -503,7 +504,7 @@ def main() -> None:
             print(part, flush=True)
             found[part] = PARTS[part]()
             found |= {"device": describe_device(CPU), "torch": re.sub(r"\+.*", "", torch.__version__)}
-            MEASURED.write_text(json.dumps(found, indent=1) + "\n")
+            MEASURED.write_text(to_json(found, indent=1) + "\n")
     name = Path(__file__).name
     write_section(PAGE, "figures", name, figures(found))
     write_section(PAGE, "ladder", name, ladders(found))

@@ -17,6 +17,8 @@ from typing import Any
 
 from pages import markdown_table, write_section
 
+from convbench.logs.plain_json import to_json
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "readme"
 MEASURED = ROOT / "docs" / "results.json"
@@ -60,7 +62,7 @@ def measure() -> None:
         result = train(name, overrides)
         command = " ".join(["python -m convbench.train", *overrides])
         measured[name] = {"title": title, "command": command} | {key: result[key] for key in KEPT}
-    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+    MEASURED.write_text(to_json(measured, indent=1) + "\n")
     log = (RUNS / SHOWN / "train.log").read_text()
     (ROOT / "docs" / "terminal.txt").write_text(re.sub(r"^[-\d]+ [:,\d]+ [A-Z]+ ", "", log, flags=re.MULTILINE))
 

@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from pages import markdown_table, write_section
 
 from convbench.config import conf_folder, config_hash, options, register_resolvers
+from convbench.logs.plain_json import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "scale.json"
@@ -76,7 +77,7 @@ def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str,
                 "images_per_second": 4500.0,
             }
         )
-    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "metrics.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
     score = {"loss": rows[-1]["val_loss"], "accuracy": rows[-1]["val_accuracy"]}
     results: dict[str, Any] = {
         "status": "finished",
@@ -111,7 +112,7 @@ def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str,
         "seconds_total": 320.0,
         "peak_memory_bytes": 10**9,
     }
-    (place / "results.json").write_text(json.dumps(results))
+    (place / "results.json").write_text(to_json(results))
 
 
 def measure(*command: str) -> tuple[float, float]:
@@ -197,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="only write the section of docs/comparison.md")
     if not parser.parse_args().write:
-        MEASURED.write_text(json.dumps(measure_all(), indent=1) + "\n")
+        MEASURED.write_text(to_json(measure_all(), indent=1) + "\n")
     measured = json.loads(MEASURED.read_text())
     write_section(PAGE, "scale", "simulate_runs.py", section(measured))
     over = [

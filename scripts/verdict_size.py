@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pages import markdown_table, write_section
 
+from convbench.logs.plain_json import to_json
 from convbench.report.measured import Measured
 from convbench.report.verdicts import judge
 
@@ -159,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="only write the section of docs/comparison.md")
     if not parser.parse_args().write:
-        MEASURED.write_text(json.dumps(measure(), indent=1) + "\n")
+        MEASURED.write_text(to_json(measure(), indent=1) + "\n")
     measured = json.loads(MEASURED.read_text())
     write_section(PAGE, "size", "verdict_size.py", section(measured))
     over = [row for row in measured["seeds_differ"] if row["share"] > LIMIT]

@@ -19,6 +19,7 @@ from pages import markdown_table, write_section
 
 from convbench.config import conf_folder, load_option, options, register_resolvers
 from convbench.errors import UserError
+from convbench.logs.plain_json import to_json
 from convbench.network import BuiltNetwork, build_network, make
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,7 +166,7 @@ if __name__ == "__main__":
     register_resolvers()
     if not parser.parse_args().write:
         found = {"examined": examine(), "networks": networks(), "sweep": sweep()}
-        MEASURED.write_text(json.dumps(found, indent=1) + "\n")
+        MEASURED.write_text(to_json(found, indent=1) + "\n")
     results = json.loads(MEASURED.read_text())
     write_section(PAGE, "catalogue", "zoo.py", catalogue())
     write_section(PAGE, "resnet", "zoo.py", in_resnet(results))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import TINY
+from tests.logs.test_plain_json import strict_json
 from tests.test_train import image_folder
 
 
@@ -31,8 +32,41 @@ def test_the_test_metrics_are_those_of_the_run(run_here, run, checkpoint):
     place = folder / "evaluation" / f"test-{checkpoint}"
     metrics = json.loads((place / "metrics.json").read_text())
     expected = result["best"]["test"] if checkpoint == "best" else result["test"]
-    assert metrics["accuracy"] == pytest.approx(expected["accuracy"])
-    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert metrics["accuracy"] == expected["accuracy"]
+    assert metrics["loss"] == expected["loss"]
+
+
+def test_what_auto_chose_for_training_evaluates_too_to_the_same_bits(run_here, results):
+    run_here("train", *TINY, "epochs=1", "conv=weighted_sum", "conv.implementation=auto")
+    ((folder, result),) = results()
+    assert run_here("evaluate", f"run={folder}").code == 0
+    metrics = json.loads((folder / "evaluation" / "test-best" / "metrics.json").read_text())
+    assert metrics["loss"] == result["best"]["test"]["loss"]
+
+
+def test_a_class_without_images_has_no_accuracy_and_the_files_stay_json(run_here, results, tmp_path):
+    root = image_folder(tmp_path / "pictures" / "train").parent
+    shutil.copytree(root / "train" / "cat", root / "test" / "cat")  # no dogs
+    words = ("data=folder", f"data.root={root}", "data.image_size=16", "batch_size=8", "epochs=1")
+    assert run_here("train", *TINY[3:], *words).code == 0
+    ((folder, _),) = results()
+    said = run_here("evaluate", f"run={folder}").out
+    by_class = strict_json((folder / "evaluation" / "test-best" / "metrics.json").read_text())["accuracy_by_class"]
+    assert by_class["dog"] is None
+    assert 0 <= by_class["cat"] <= 1
+    assert next(line for line in said.splitlines() if line.startswith("1 dog")).split() == ["1", "dog", "0", "0", "-"]
+
+
+def test_a_network_that_is_wrong_and_sure_has_the_finite_loss_that_training_reports(run_here, run):
+    folder, _ = run
+    path = folder / "checkpoints" / "best.pt"
+    state = torch.load(path, weights_only=True)
+    name = [key for key in state["network"] if key.endswith("weight")][-1]
+    state["network"][name] *= 1e6  # of the last layer: probabilities of 0 in float32
+    torch.save(state, path)
+    assert run_here("evaluate", f"run={folder}").code == 0
+    metrics = strict_json((folder / "evaluation" / "test-best" / "metrics.json").read_text())
+    assert 1000 < metrics["loss"] < 1e10
 
 
 def test_confusion_matrix_predictions_and_accuracy_by_class_agree(run_here, run):

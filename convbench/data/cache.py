@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convbench.logs.plain_json import to_json
+
 _HEADER_BYTES = 1024
 
 log = logging.getLogger("convbench")
@@ -102,7 +104,7 @@ class TensorCache:
             unfinished.unlink(missing_ok=True)
 
     def _header(self, shape: Sequence[int], checksum: int) -> bytes:
-        line = json.dumps({"key": self.key, "shape": list(shape), "checksum": checksum})
+        line = to_json({"key": self.key, "shape": list(shape), "checksum": checksum})
         return line.ljust(_HEADER_BYTES - 1).encode() + b"\n"
 
     def write(self, images: Tensor) -> None:

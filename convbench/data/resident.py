@@ -82,11 +82,15 @@ class Deal:
         return torch.randperm(count, generator=stream(seed, "order", epoch, *parts))
 
 
-def held_by(splits: Splits, hand: int, hands: int) -> Splits:
-    """The splits of one process: images h, h + n, h + 2n ... of each, and no others in memory."""
+def held_by(splits: Splits, hand: int, hands: int, batch_size: int) -> Splits:
+    """The splits of one process, and no other images in memory.
 
-    def part(split: Split) -> Split:
-        rows = split.indices[hand::hands]
+    Of the training images process h of n holds images h, h + n, h + 2n ... Of the others it holds batches h, h + n,
+    h + 2n ..., since which images pass through a network together may change the last bits of what it says of each.
+    """
+
+    def part(split: Split, run: int = batch_size) -> Split:
+        rows = split.indices[torch.arange(len(split)) // run % hands == hand]
         if splits.on_disk:
             return replace(split, indices=rows)
         labels = None if split.labels is None else split.labels[rows]
@@ -96,7 +100,7 @@ def held_by(splits: Splits, hand: int, hands: int) -> Splits:
     if hands == 1:
         return splits
     test = None if splits.test is None else part(splits.test)
-    return replace(splits, train=part(splits.train), val=part(splits.val), test=test)
+    return replace(splits, train=part(splits.train, 1), val=part(splits.val), test=test)
 
 
 class TrainBatches:
@@ -210,7 +214,8 @@ class EvalBatches:
         The last batch is filled up with copies of its last image, so that a compiled network sees one shape; only the
         first n results count.
         """
-        parts = self.split.indices.split(self.batch_size)
+        # Of few images a process may hold none, and one part without images is not the same as no part.
+        parts = self.split.indices.split(self.batch_size) if len(self.split) else ()
         filled = [torch.cat([part, part[-1:].expand(self.batch_size - len(part))]) for part in parts]
         sources = _sources(self.split.images, filled, self.is_streamed, self.renderer.device)
         for part, (source, rows) in zip(parts, sources, strict=True):

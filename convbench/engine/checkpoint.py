@@ -5,34 +5,49 @@ from typing import Any
 
 import torch
 
+from convbench.engine import world
 from convbench.engine.step import TrainStep
 from convbench.errors import UserError
 from convbench.logs.files import atomic_path
 
 
 def training_state(step: TrainStep) -> dict[str, Any]:
-    """Network, optimizer, scaler, running sums of the epoch and the generators that dropout draws from."""
+    """Network, optimizer, scaler, running sums of the epoch and the generators that dropout draws from.
+
+    With several processes all have to call: each has sums and generators of its own.
+    """
+    own, *others = world.of_all({"meter": step.meter.sums.cpu(), "rng": _generators()})
     return {
         "network": step.network.state_dict(),
         "optimizer": step.optimizer.state_dict(),
         "scaler": step.scaler.state_dict(),
-        "meter": step.meter.sums,
-        "rng": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        },
+        **own,
+        "others": others,  # of the processes after the first one
     }
 
 
 def restore_training_state(step: TrainStep, state: dict[str, Any]) -> None:
-    """Put `training_state` back."""
+    """Put `training_state` back; the number of processes may be another one."""
     step.network.load_state_dict(state["network"])
     step.optimizer.load_state_dict(state["optimizer"])
     step.scaler.load_state_dict(state["scaler"])
-    step.meter.sums.copy_(state["meter"])
-    torch.set_rng_state(state["rng"]["cpu"].cpu())
-    if state["rng"]["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([rng.cpu() for rng in state["rng"]["cuda"]])
+    processes = [state, *state.get("others", [])]  # earlier versions kept the first process alone
+    step.meter.reset()
+    for process in processes[world.rank() :: world.size()]:
+        step.meter.sums += process["meter"].to(step.device)
+    if world.rank() < len(processes):
+        _set_generators(processes[world.rank()]["rng"])
+
+
+def _generators() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_generators(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the machine may be another one
+        torch.cuda.set_rng_state(state.cpu(), index)
 
 
 def save(state: dict[str, Any], path: Path) -> None:

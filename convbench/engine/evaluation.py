@@ -1,6 +1,7 @@
 """A network over a whole split, read by the host once."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 from convbench.data.resident import EvalBatches
 from convbench.engine import world
 from convbench.engine.device import autocast
-from convbench.engine.metrics import Meter, SplitScore
+from convbench.engine.metrics import SplitScore
 
 
 @contextmanager
@@ -36,18 +37,27 @@ def logits_of(network: nn.Module, batches: EvalBatches, precision: str) -> Itera
 
 
 def evaluate(network: nn.Module, batches: EvalBatches, precision: str) -> SplitScore:
-    """Cross-entropy (no label smoothing), accuracy and counts over a labelled split."""
+    """Cross-entropy (no label smoothing) and accuracy over a labelled split, of all processes together."""
     labels = batches.split.labels
     assert labels is not None
-    meter = Meter(batches.renderer.device)
-    was_predicted: Tensor | None = None
-    for logits, rows in logits_of(network, batches, precision):
-        wanted = labels[rows].to(logits.device)
-        meter.add(functional.cross_entropy(logits, wanted), logits, wanted)
-        if was_predicted is None:
-            was_predicted = logits.new_zeros(logits.shape[1])
-        was_predicted.index_fill_(0, logits.argmax(1), 1)
-    assert was_predicted is not None  # no split is empty
-    loss, correct, count = meter.totals()
-    predicted_classes = int(world.added_up(was_predicted).count_nonzero())
-    return SplitScore(loss / count, correct / count, round(correct), round(count), predicted_classes)
+    return score_of((logits, labels[rows].to(logits.device)) for logits, rows in logits_of(network, batches, precision))
+
+
+def score_of(answers: Iterable[tuple[Tensor, Tensor]]) -> SplitScore:
+    """The score of a network by its answers; with several processes each gives its part, and all have to call.
+
+    The loss of each image is read, and their sum is rounded once, at its end. So it does not depend on the order of
+    the images, nor on how they were distributed over processes.
+
+    Args:
+        answers: for each batch float32 logits `(n, classes)` and labels `(n,)` on the same device.
+    """
+    parts = []
+    for logits, labels in answers:
+        predicted = logits.argmax(1)
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        parts.append(torch.stack([losses, (predicted == labels).float(), predicted.float()], 1))
+    own = torch.cat(parts).cpu() if parts else torch.zeros(0, 3)  # here the host waits
+    loss_of_each, is_correct, classes = torch.cat(world.of_all(own)).T.tolist()
+    correct, images = int(sum(is_correct)), len(loss_of_each)
+    return SplitScore(math.fsum(loss_of_each) / images, correct / images, correct, images, len(set(classes)))

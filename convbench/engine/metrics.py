@@ -63,10 +63,5 @@ class Meter:
 
     def read(self) -> Score:
         """Means since the last reset, over all processes; waits for the device."""
-        loss, correct, count = self.totals()
+        loss, correct, count = world.added_up(self.sums).tolist()
         return Score(loss / count, correct / count)
-
-    def totals(self) -> list[float]:
-        """Summed loss, correct samples and samples since the last reset, over all processes; waits for the device."""
-        totals: list[float] = world.added_up(self.sums).tolist()
-        return totals

@@ -2,20 +2,24 @@
 
 import json
 import logging
-import os
-import tempfile
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from convbench.engine.device import describe_device
+from convbench.logs.files import atomic_path
+from convbench.logs.plain_json import to_json
 
 log = logging.getLogger("convbench")
 
 
 class Remembered:
-    """`{device and versions: {topic: {key: value}}}` in a file.
+    """`{device and versions: {topic: {key: {name: seconds}}}}` in a file.
+
+    What has another shape was written by something else, or by hand; it counts as nothing, and is written over.
 
     Args:
         folder: of the file; made when something is remembered.
@@ -26,19 +30,19 @@ class Remembered:
         self.path = folder / "measured.json"
         self.where = f"{describe_device(device)}, torch {torch.__version__}"
 
-    def recall(self, topic: str, key: str) -> Any:
-        """What was remembered, or None."""
-        return self._read().get(self.where, {}).get(topic, {}).get(key)
+    def recall(self, topic: str, key: str) -> dict[str, float] | None:
+        """The seconds that were remembered, by name, or None."""
+        found = _below(_below(_below(self._read(), self.where), topic), key)
+        return found if found and all(map(_is_time, found.values())) else None
 
-    def remember(self, topic: str, key: str, value: Any) -> None:
-        """Keep a value; a folder that cannot be written costs the next run some seconds, no more."""
+    def remember(self, topic: str, key: str, seconds: Mapping[str, float]) -> None:
+        """Keep measurements; a folder that cannot be written costs the next run some seconds, no more."""
         known = self._read()
-        known.setdefault(self.where, {}).setdefault(topic, {})[key] = value
+        here = _below(known, self.where)
+        known |= {self.where: here | {topic: _below(here, topic) | {key: seconds}}}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, suffix=".part", delete=False) as file:
-                json.dump(known, file, indent=1)
-            os.replace(file.name, self.path)
+            with atomic_path(self.path) as temporary:
+                temporary.write_text(to_json(known, indent=1))
         except OSError as error:
             log.warning(
                 "cannot remember measurements in %s (%s); set engine.cache to a folder of yours", self.path, error
@@ -50,3 +54,13 @@ class Remembered:
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
+
+
+def _below(known: dict[str, Any], name: str) -> dict[str, Any]:
+    found = known.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _is_time(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0

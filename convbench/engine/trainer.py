@@ -125,6 +125,7 @@ class Trainer:
         with StopRequest() as stop:
             while progress.epoch < epochs:
                 score = self._train_epoch(stop)
+                world.unite_buffers(self.step.network)  # one network is evaluated, saved and tested
                 val = evaluate(self.step.network, self.val, self.precision).score
                 check_finite(val.loss, f"validation loss after epoch {progress.epoch + 1}", EVALUATION_ADVICE)
                 self._close_epoch(score, val)
@@ -150,7 +151,11 @@ class Trainer:
         """Whether to stop after this step; several processes ask each other now and then, so that all stop at one."""
         if world.size() == 1:
             return stop.requested
-        return self.progress.index % _STEPS_BETWEEN_QUESTIONS == 0 and world.any_of(stop.requested)
+        if self.progress.index % _STEPS_BETWEEN_QUESTIONS:
+            return False
+        # Whether they stop or not: a run that is interrupted and goes on must come to the same bits as one that is not.
+        world.unite_buffers(self.step.network)
+        return world.any_of(stop.requested)
 
     def begin_epoch(self) -> None:
         """Tell reporters of the epoch in which `progress` stands."""

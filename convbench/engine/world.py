@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def join() -> None:
@@ -49,6 +49,41 @@ def of_first(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def of_all(value: Any) -> list[Any]:
+    """What each process gives here, in the order of their ranks; all have to call."""
+    if size() == 1:
+        return [value]
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@torch.no_grad()
+def unite_buffers(network: nn.Module) -> None:
+    """Give the buffers of all processes the same values; all have to call, and none waits for its device.
+
+    Floating-point buffers become the mean over the processes. Running means and variances move towards the statistics
+    of each batch by a fixed share, so their mean is what one process would hold that had moved towards the mean of the
+    parts' means and the mean of the parts' variances. The latter is the variance by which the parts were normalised;
+    that the running means of the processes differ is noise of the estimate, and adds nothing to it. Values that are
+    equal everywhere stay as they are, to the bit: they are averaged in float64. Other buffers, such as counters, are
+    those of the first process.
+    """
+    if size() == 1:
+        return
+    buffers = list(network.buffers())
+    floating = [buffer for buffer in buffers if buffer.is_floating_point()]
+    if floating:
+        flat = torch.cat([buffer.reshape(-1).double() for buffer in floating])
+        dist.all_reduce(flat)
+        means = (flat / size()).split([buffer.numel() for buffer in floating])
+        for buffer, mean in zip(floating, means, strict=True):
+            buffer.copy_(mean.view(buffer.shape))
+    for buffer in buffers:
+        if not buffer.is_floating_point():
+            dist.broadcast(buffer, 0)
 
 
 def added_up(tensor: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
+from convbench.logs.plain_json import to_json
 
 _LOCK = ".lock"
 
@@ -38,18 +38,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _json(value: Any) -> str:
-    # NaN and infinity are no JSON, and the loss of a run that diverged is one of them
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(value), allow_nan=False)
 
 
 @contextmanager
@@ -187,14 +175,14 @@ class RunFolder:
         if not self.writes:
             return
         with atomic_path(self.results_path) as temporary:
-            temporary.write_text(_json(self.results) + "\n")
+            temporary.write_text(to_json(self.results) + "\n")
 
     def write_data(self, files: dict[str, Any]) -> None:
         """Keep the files of each split."""
         if not self.writes:
             return
         with atomic_path(self.data_path) as temporary:
-            temporary.write_text(json.dumps(files) + "\n")
+            temporary.write_text(to_json(files) + "\n")
 
     def read_data(self) -> dict[str, Any] | None:
         """The files of each split; None for a run whose images are not files."""
@@ -203,12 +191,12 @@ class RunFolder:
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""
         with self.metrics_path.open("a") as file:
-            file.write(_json(row) + "\n")
+            file.write(to_json(row) + "\n")
 
     def append_routing(self, row: dict[str, Any]) -> None:
         """Add what the kernels of per-image convolutions were used for in an epoch; of two rows the later one holds."""
         with self.routing_path.open("a") as file:
-            file.write(_json(row) + "\n")
+            file.write(to_json(row) + "\n")
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
         """The rows of the first `epochs` epochs; later ones, and half a line, are dropped from the file.
@@ -219,5 +207,5 @@ class RunFolder:
             return []
         rows = [json.loads(line) for line in self.metrics_path.read_text().splitlines()[:epochs]]
         with atomic_path(self.metrics_path) as temporary:
-            temporary.write_text("".join(_json(row) + "\n" for row in rows))
+            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
         return rows

@@ -1,7 +1,6 @@
 """A trained network over a split or a folder of images: metrics, confusion matrix, predictions."""
 
 import csv
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.nn import functional
 
 from convbench.build import Composition, compose
 from convbench.computed import circumstances, differences, parts_of
@@ -21,12 +19,15 @@ from convbench.data.resident import EvalBatches, to_device
 from convbench.data.types import Split, Splits
 from convbench.engine import checkpoint
 from convbench.engine.device import describe_device
-from convbench.engine.evaluation import logits_of
+from convbench.engine.evaluation import logits_of, score_of
+from convbench.engine.metrics import SplitScore
 from convbench.errors import UserError
 from convbench.logs.files import RunFolder, atomic_path
+from convbench.logs.plain_json import to_json
 from convbench.relocate import relocate
 from convbench.report.table import table
 from convbench.run import identity_of
+from convbench.timing.tuning import use_implementations
 
 log = logging.getLogger("convbench")
 
@@ -39,11 +40,13 @@ class Predictions:
         names: of the images.
         probabilities: float32 `(n, classes)`, on the CPU.
         labels: int64 `(n,)`, or None where they are unknown.
+        score: as training computes it, or None where there are no labels.
     """
 
     names: Sequence[str]
     probabilities: Tensor
     labels: Tensor | None
+    score: SplitScore | None
 
     @property
     def predicted(self) -> Tensor:
@@ -70,6 +73,9 @@ class Evaluation:
         path = folder.best_checkpoint if which == "best" else folder.last_checkpoint
         state = checkpoint.load(path, device)
         self.network = self.composition.built.network.to(device)
+        # what conv.implementation=auto chose for training: another one rounds in another way
+        rows = folder.results.get("swap", [])
+        use_implementations(self.network, {row["name"]: row["implementation"] for row in rows})
         self.network.load_state_dict(state["network"] if which == "best" else state["training"]["network"])
         if engine.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
@@ -150,33 +156,36 @@ class Evaluation:
     def _predict(self, split: Split) -> Predictions:
         batches = EvalBatches(split, self.config.batch_size, self.renderer)
         parts = [logits for logits, _ in logits_of(self.network, batches, self.config.engine.autocast)]
-        rows = split.indices.cpu()
+        rows, logits = split.indices.cpu(), torch.cat(parts)
+        labels = None if split.labels is None else split.labels[split.indices]
+        of_parts = [] if labels is None else labels.to(logits.device).split(self.config.batch_size)
         return Predictions(
             names=[split.names[row] for row in rows.tolist()],
-            probabilities=torch.cat(parts).softmax(1).cpu(),
-            labels=None if split.labels is None else split.labels.cpu()[rows],
+            probabilities=logits.softmax(1).cpu(),
+            labels=None if labels is None else labels.cpu(),
+            score=None if labels is None else score_of(zip(parts, of_parts, strict=True)),
         )
 
     def _write_labelled(self, predictions: Predictions, split_name: str) -> None:
-        classes, labels = self.composition.spec.classes, predictions.labels
+        classes, labels, score = self.composition.spec.classes, predictions.labels, predictions.score
         assert labels is not None
+        assert score is not None
         matrix = confusion_matrix(labels, predictions.predicted, len(classes))
-        by_class = (matrix.diag() / matrix.sum(1)).tolist()
-        loss = functional.nll_loss(predictions.probabilities.log(), labels).item()
-        accuracy = (matrix.diag().sum() / matrix.sum()).item()
+        counts = zip(matrix.diag().tolist(), matrix.sum(1).tolist(), strict=True)
+        by_class = [correct / images if images else None for correct, images in counts]
         metrics = {
             "run": str(self.folder.path),
             "checkpoint": self.which,
             "split": split_name,
             "images": len(labels),
-            "loss": loss,
-            "accuracy": accuracy,
+            "loss": score.loss,
+            "accuracy": score.accuracy,
             "accuracy_by_class": dict(zip(classes, by_class, strict=True)),
             "computed": self.computed,
         }
         place = self._place(split_name)
         with atomic_path(place / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+            temporary.write_text(to_json(metrics, indent=1) + "\n")
         _write_csv(
             place / "confusion_matrix.csv",
             ["true class", *classes],
@@ -193,11 +202,11 @@ class Evaluation:
             ),
         )
         print(f"{split_name} set, {self.which} checkpoint: {len(labels):,} images")
-        print(f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %\n")
+        print(f"loss {score.loss:.4f}, accuracy {100 * score.accuracy:.2f} %\n")
         # Columns by number: ten names side by side would not fit a terminal.
         head = ["true class, predicted as", *map(str, range(len(classes))), "correct %"]
         body = [
-            [f"{index} {name}", *map(str, row), f"{100 * share:.2f}"]
+            [f"{index} {name}", *map(str, row), "-" if share is None else f"{100 * share:.2f}"]
             for index, (name, row, share) in enumerate(zip(classes, matrix.tolist(), by_class, strict=True))
         ]
         print(table([head, *body]))

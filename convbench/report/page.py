@@ -1,12 +1,12 @@
 """The page of a comparison: one HTML file that holds its style, its script and its data, and asks no network."""
 
 import html
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from convbench.logs.files import atomic_path
+from convbench.logs.plain_json import to_json
 
 ASSETS = Path(__file__).with_name("page")
 SCRIPTS = ("common.js", "charts.js", "report.js")  # in this order: each uses the ones before it
@@ -47,10 +47,8 @@ def _asset(name: str) -> str:
 
 
 def _embeddable(data: dict[str, Any]) -> str:
-    # the round trip makes null of NaN and infinity, which JSON lacks
-    finite = json.loads(json.dumps(data), parse_constant=lambda _: None)
     # neither `</script>` nor `<!--` may end or change the element that holds the data; \u003c is the same to JSON
-    return json.dumps(finite, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return to_json(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _plain_table(data: dict[str, Any]) -> str:

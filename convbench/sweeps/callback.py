@@ -1,6 +1,5 @@
 """What makes a sweep (`-m`) survive a failing job: a Hydra callback, which works with every launcher."""
 
-import json
 import logging
 import shlex
 import sys
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from convbench.cli import SWEEP_FAILED_CODE
 from convbench.errors import reason
 from convbench.logs.files import RunFolder, atomic_path, now
+from convbench.logs.plain_json import to_json
 from convbench.sweeps.jobs import results_of
 from convbench.sweeps.progress import Progress
 
@@ -43,7 +43,7 @@ class SweepCallback(Callback):
             "jobs": self.jobs,
         }
         with atomic_path(self.folder / "sweep.json") as temporary:
-            temporary.write_text(json.dumps(said) + "\n")
+            temporary.write_text(to_json(said) + "\n")
         self.progress = Progress(self.folder, self.jobs)
         # Elsewhere jobs say nothing here: the progress is all that a person sees.
         if not self.launcher.endswith("BasicLauncher"):

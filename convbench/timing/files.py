@@ -1,10 +1,11 @@
 """What a suite leaves behind: CSV, JSON and plots."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from convbench.logs.plain_json import to_json
 
 _BLUE, _GREY = "#0072B2", "#999999"  # told apart also by the colour-blind, and in grey
 
@@ -18,8 +19,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Readable JSON."""
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    """Readable JSON; null for a number that is not finite."""
+    path.write_text(to_json(content, indent=1) + "\n")
 
 
 def bar_chart(path: Path, bars: Mapping[str, float], title: str, unit: str, marked: Sequence[str] = ()) -> None:

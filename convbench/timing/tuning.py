@@ -38,22 +38,40 @@ def choose_implementations(
     Returns:
         Name of each such layer -> its implementation; empty where nothing is left to choose.
     """
-    layers = {
+    layers = _undecided(network)
+    if not layers:
+        return {}
+    if known:
+        return use_implementations(network, known)
+    inputs = _inputs(network, layers, batch, precision)
+    for name, conv in layers.items():
+        # a forward pass need not reach every layer
+        conv.use(_fastest(conv, inputs[name], precision, remembered) if name in inputs else conv.counted_as)
+    return {name: conv.implementation for name, conv in layers.items()}
+
+
+def use_implementations(network: nn.Module, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Give every convolution whose implementation is `auto` the one that was chosen for it before.
+
+    Args:
+        network: nothing but implementations changes.
+        chosen: name -> implementation; a layer that it lacks takes the defining one.
+
+    Returns:
+        Name of each such layer -> its implementation.
+    """
+    layers = _undecided(network)
+    for name, conv in layers.items():
+        conv.use(chosen.get(name, conv.counted_as))
+    return {name: conv.implementation for name, conv in layers.items()}
+
+
+def _undecided(network: nn.Module) -> dict[str, Conv2dBase]:
+    return {
         name: module
         for name, module in network.named_modules()
         if isinstance(module, Conv2dBase) and module.implementation == AUTO
     }
-    if not layers:
-        return {}
-    inputs = {} if known else _inputs(network, layers, batch, precision)
-    for name, conv in layers.items():
-        if known:
-            conv.use(known[name])
-        elif name in inputs:
-            conv.use(_fastest(conv, inputs[name], precision, remembered))
-        else:  # a forward pass need not reach every layer
-            conv.use(conv.counted_as)
-    return {name: conv.implementation for name, conv in layers.items()}
 
 
 def medians(conv: Conv2dBase, x: Tensor, precision: str, rounds: int = _ROUNDS) -> dict[str, Times]:

@@ -51,7 +51,7 @@ def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "last.pt"  # the folder is made
     checkpoint.save(checkpoint.training_state(step), path)
     state = torch.load(path, weights_only=True)
-    assert set(state) == {"network", "optimizer", "scaler", "meter", "rng"}
+    assert set(state) == {"network", "optimizer", "scaler", "meter", "rng", "others"}
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_rubbish(tmp_path: Path) -> None:

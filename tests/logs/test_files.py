@@ -1,4 +1,3 @@
-import json
 import math
 from pathlib import Path
 
@@ -7,15 +6,7 @@ from omegaconf import OmegaConf
 
 from convbench.errors import UserError
 from convbench.logs.files import RunFolder, atomic_path
-
-
-def strict_json(text: str) -> object:
-    """Parse as JSON proper, which has no NaN and no Infinity."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
+from tests.logs.test_plain_json import strict_json
 
 
 def run_folder(path: Path, **results: object) -> RunFolder:
