@@ -22,7 +22,7 @@ from convbench.data.identity import Identity, KnownSource
 from convbench.data.resident import Deal, EvalBatches, TrainBatches, fits, held_by, to_device
 from convbench.data.types import ImageSpec, Source, Splits
 from convbench.engine import world
-from convbench.engine.compilation import Compilation, decide, keep_compiled_code
+from convbench.engine.compilation import Compilation, carry_out, decide, keep_compiled_code
 from convbench.engine.device import choose_device, set_up
 from convbench.engine.optimizers import build_optimizer
 from convbench.engine.remembered import Remembered
@@ -195,11 +195,11 @@ def build_training(
         steps = config.epochs * len(train)
         found = decide(network, batch, engine.autocast, config.epochs, steps, remembered, name)
         compilation = world.of_first(found)
-    if compilation.is_on:
-        # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
-        network.compile(options={"fallback_random": True})
-        if device.type == "cuda":
-            renderer.compile()  # on a CPU it takes longer than what it replaces
+    part = batch.chunk(engine.accumulate)[0]
+    compilation = carry_out(compilation, network, part, engine.autocast, is_required=engine.compile is True)
+    if compilation.is_on and device.type == "cuda":  # on a CPU it takes longer than what it replaces
+        renderer.compile()
+        next(iter(train.epoch(0)))  # now, and not in the time of an epoch
     step = TrainStep(
         network=network.train(),
         optimizer=build_optimizer(composition.optimizer, network, device),

@@ -29,6 +29,12 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"
 
 
+def first_cause(error: BaseException) -> str:
+    """What began a chain of errors, in a line: PyTorch's compiler wraps what went wrong several times."""
+    *_, first = causes(error)
+    return reason(first)
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, what it was raised from, and so on."""
     while error is not None:

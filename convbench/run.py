@@ -102,9 +102,9 @@ class Run:
             if self.config.engine.watch:
                 reporters.append(self._watch(training, tensorboard))
             trainer.fit(reporters)
-            if training.compilation.is_on:
-                step = self.config.batch_size / self.folder.results["images_per_second"]
-                remember_compiled(training.remembered, training.compilation.name, trainer.first_step_seconds, step)
+            compilation = training.compilation
+            if compilation.seconds is not None and trainer.step_seconds is not None:
+                remember_compiled(training.remembered, compilation.name, compilation.seconds, trainer.step_seconds)
             self._test(training, trainer)
             tensorboard.outcome(self._choices(), self._scores())
         return trainer.is_stopped

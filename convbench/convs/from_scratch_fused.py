@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.functional import Size, apart, as_autocast, checked_output_size, pair
-from convbench.errors import UserError
+from convbench.errors import UserError, first_cause
 
 PRODUCTS_LIMIT = 128  # of an output pixel over all channels; the compiled code grows with them
 
@@ -195,4 +195,14 @@ def _compiled(compute: Compute) -> Compute:
 @functools.cache
 def _compiled_alone(compute: Compute) -> Compute:
     compiled: Compute = torch.compile(compute)  # at the first call: it takes a second to import the compiler
-    return compiled
+
+    def checked(*arguments: Any) -> Any:
+        try:
+            return compiled(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:  # a machine without a C++ compiler, for example
+            raise UserError(
+                f"fused is compiled when it is first called, and cannot be here ({first_cause(error)}); "
+                "choose shift_matmul, or install what is missing (conv.implementation)"
+            ) from error
+
+    return checked

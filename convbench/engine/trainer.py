@@ -75,7 +75,7 @@ class Trainer:
         log_every: steps between two looks, which wait for the device.
 
     Attributes:
-        first_step_seconds: of the first step of this process, which pays for compilation.
+        step_seconds: of a training step, in the fastest epoch that this process trained as a whole; None before.
         is_stopped: whether a signal came so late that the run ended by itself; others may have to end for it.
     """
 
@@ -96,7 +96,7 @@ class Trainer:
         self.log_every = log_every
         self.reporters: Sequence[Reporter] = ()
         self.progress = Progress()
-        self.first_step_seconds = 0.0
+        self.step_seconds: float | None = None
         self.is_stopped = False
 
     def resume(self) -> None:
@@ -135,6 +135,7 @@ class Trainer:
 
     def _train_epoch(self, stop: StopRequest) -> Score:
         progress, steps = self.progress, len(self.train)
+        is_whole = progress.index == 0
         self.begin_epoch()
         start = time.perf_counter() - progress.seconds
         for batch, labels in self.train.epoch(progress.epoch, progress.index):
@@ -145,6 +146,8 @@ class Trainer:
                 raise KeyboardInterrupt
         score = self._read_finite()  # waits for the device, so that its last step is in the time
         progress.seconds = time.perf_counter() - start
+        if is_whole:
+            self.step_seconds = min(self.step_seconds or math.inf, progress.seconds / steps)
         return score
 
     def _is_asked_to_stop(self, stop: StopRequest) -> bool:
@@ -167,9 +170,8 @@ class Trainer:
 
     def train_step(self, batch: Tensor, labels: Tensor) -> None:
         """Train on the next batch of the epoch, and now and then look at how it goes."""
-        progress, steps, begin = self.progress, len(self.train), time.perf_counter()
+        progress, steps = self.progress, len(self.train)
         self.step(progress.epoch * steps + progress.index, batch, labels)
-        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - begin
         progress.index += 1
         for reporter in self.reporters:
             reporter.step()
