@@ -4,33 +4,32 @@ Exit codes: 0 done, 1 failed, 2 the user can mend it, 3 a sweep with failed jobs
 Imports neither torch nor anything that does: `--help` and `--cfg job` answer at once.
 """
 
-import difflib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from convbench.config import conf_folder, register_resolvers
-from convbench.errors import UserError, causes, reason
+from convbench import command_line
+from convbench.config import conf_folder, environment, register_resolvers, run_folder
+from convbench.errors import UserError, causes
+from convbench.schema import check, kinds_of, unknown_keys
 from convbench.sweeps import aftermath, slots
 from convbench.sweeps.jobs import job_folder
+from convbench.terminal import be_patient
 
 USER_ERROR_CODE = 2
 SWEEP_FAILED_CODE = 3
 INTERRUPTED_CODE = 130
-
-_HAS_A_ROOT = "data=folder"
-_PATH_KEYS = ("resume", "run", "images", "image", "output", "data.root", "datasets")
 
 
 def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None = None) -> None:
@@ -42,50 +41,50 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
             that one job only.
         folders_key: the key that takes the words which are no overrides, the folders to work on.
     """
-    is_sweep = _is_sweep(sys.argv)
+    be_patient()
+    flags, words = command_line.split(sys.argv[1:], _stop)
+    is_sweep = _is_sweep(flags, words)
     if is_sweep and processes() > 1:
         _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
     # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
     # they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    sys.argv[1:] = _name_jobs_by_what_varies([_sweep_name(quote_path(word)) for word in sys.argv[1:]])
-    sys.argv[1:] = _place_beside_resume(sys.argv[1:])
     if folders_key is not None:
-        sys.argv[1:] = _gather_folders(sys.argv[1:], folders_key)
+        words = command_line.gather_folders(words, folders_key)
+    words = [command_line.quote_path(command_line.sweep_name(word)) for word in words]
+    words = command_line.place_beside_resume(words)
+    if is_sweep:
+        words = command_line.name_jobs_by_what_varies(command_line.without_repetitions(words))
+    sys.argv[1:] = [*flags, *words]
     agree = _join() if processes() > 1 else None
     _register(agree)
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
+    wants_traceback = environment("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
+    task = Task(job, config_name, wants_traceback)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
-            Task(job, wants_traceback)
-        )()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
     except KeyboardInterrupt:
         if is_sweep:
             aftermath.of_interruption()
         sys.exit(INTERRUPTED_CODE)
-    except (HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        _stop(_user_sentence(error) or aftermath.missing_extra(error) or _composition_sentence(error, config_name))
     except Exception as error:
-        if not is_sweep:
+        is_of_hydra = isinstance(error, HydraException | OmegaConfBaseException)
+        if is_sweep and not is_of_hydra:
+            aftermath.of_launcher(error)
+        if wants_traceback or (task.has_begun and not is_of_hydra):
             raise
-        aftermath.of_launcher(error)
-        if wants_traceback:
-            raise
-        _stop(f"the sweep could not be started: {reason(error)}")
+        _stop(_user_sentence(error) or aftermath.missing_extra(error) or _composition_sentence(error, task, words))
     finally:
         if processes() > 1:
             _part()
 
 
-def _is_sweep(words: list[str]) -> bool:
+def _is_sweep(flags: list[str], words: list[str]) -> bool:
     """Whether a sweep is asked for; stops where it is not, and what was given is of use to sweeps alone."""
-    if {"-m", "--multirun"} & set(words):
+    if {"-m", "--multirun"} & set(flags):
         return True
     for key in ("sweep", "launcher", "search"):
-        if "--cfg" not in words and any(word.startswith(f"{key}=") for word in words):
+        if not {"--cfg", "-c"} & set(flags) and any(word.startswith(f"{key}=") for word in words):
             _stop(f"{key}=NAME is for sweeps: give -m as well ({key})")
     return False
 
@@ -95,16 +94,21 @@ class Task:
 
     Args:
         job: does the work; what it returns is what a search for hyper-parameters goes by.
+        command: the primary config, by which the keys of a job are checked.
         wants_traceback: of errors that a person can mend, too.
     """
 
-    def __init__(self, job: Callable[[DictConfig], Any], wants_traceback: bool) -> None:
+    def __init__(self, job: Callable[[DictConfig], Any], command: str, wants_traceback: bool) -> None:
         self.job = job
+        self.command = command
         self.wants_traceback = wants_traceback
+        self.has_begun = False
 
     def __call__(self, config: DictConfig) -> Any:
         """Run the job; outside of sweeps, an error that a person can mend ends everything with one sentence."""
+        self.has_begun = True
         try:
+            check(config, self.command)
             return self.job(config)
         except Exception as error:
             sentence = _user_sentence(error)
@@ -119,23 +123,38 @@ class Task:
 
 
 def _register(agree: Callable[[str], str] | None = None) -> None:
-    register_resolvers(agree)
+    """Make known to the configs what is computed where they are composed.
+
+    Args:
+        agree: where several processes carry out one run, gives the first one's value to all.
+    """
+    register_resolvers()
+
+    @cache
+    def one_folder(resume: str | None, overrides: str) -> str:
+        folder = run_folder(resume, overrides)
+        return folder if agree is None else agree(folder)
+
+    def checked_run_folder(resume: str | None, overrides: str, _root_: DictConfig) -> str:
+        check(_root_, "train")  # here already, so that a slip leaves no folder
+        return one_folder(resume, overrides)
 
     def folder(sweep: str, name: str, _root_: DictConfig) -> str:
         return job_folder(sweep, name, _root_)
 
+    OmegaConf.register_new_resolver("run_folder", checked_run_folder, replace=True)
     OmegaConf.register_new_resolver("job_folder", folder, replace=True)
     slots.register_resolvers()
 
 
 def processes() -> int:
     """How many processes torchrun has started for one run; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(environment("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
     """Which of them this is; the first one, 0, alone speaks and writes."""
-    return int(os.environ.get("RANK", "0"))
+    return int(environment("RANK", "0"))
 
 
 def _join() -> Callable[[Any], Any]:
@@ -155,55 +174,6 @@ def _part() -> None:
     world.leave()
 
 
-def quote_path(argument: str) -> str:
-    """Quote the value of a key that takes a path, so that Hydra takes it as it is.
-
-    The names of run folders hold `=` and `,`, which Hydra's grammar would read as more overrides and as a sweep.
-    """
-    key, equals, path = argument.partition("=")
-    if key not in _PATH_KEYS or not equals or path[:1] in ("", "'", '"', "[", "$") or path == "null":
-        return argument
-    return f"{key}={_quoted(path)}"
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _place_beside_resume(arguments: list[str]) -> list[str]:
-    """Let `data.root` stand beside `resume`: the data of the run have this key, which those of the defaults lack."""
-    keys = {word.partition("=")[0] for word in arguments}
-    return [*arguments, _HAS_A_ROOT] if {"resume", "data.root"} <= keys and "data" not in keys else arguments
-
-
-def _gather_folders(arguments: list[str], key: str) -> list[str]:
-    """Give folders, which stand on the command line as they are, to a key that takes a list of them."""
-    # The names of run folders hold "=" as overrides do.
-    folders = [word for word in arguments if word[:1] != "-" and ("=" not in word or os.path.exists(word))]
-    others = [word for word in arguments if word not in folders]
-    return [*others, f"{key}=[{','.join(map(_quoted, folders))}]"] if folders else others
-
-
-def _sweep_name(argument: str) -> str:
-    """`sweep=NAME` is short for `sweep.name=NAME`."""
-    return f"sweep.name={argument.removeprefix('sweep=')}" if argument.startswith("sweep=") else argument
-
-
-def _name_jobs_by_what_varies(arguments: list[str]) -> list[str]:
-    """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv=weighted_sum,seed=1`."""
-    if not {"-m", "--multirun"} & set(arguments):
-        return arguments
-    try:
-        overrides = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
-    except OverrideParseException:
-        return arguments  # Hydra will say what is wrong with it
-    # given twice, the last counts
-    varies = {override.key_or_group: override.is_sweep_override() for override in overrides}
-    fixed = [key for key, does in varies.items() if not does]
-    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
-
-
 def _user_sentence(error: BaseException) -> str | None:
     """What a person is told of an error that they can mend; None for any other."""
     for link in causes(error):
@@ -214,35 +184,38 @@ def _user_sentence(error: BaseException) -> str | None:
     return None
 
 
-def _composition_sentence(error: Exception, config_name: str) -> str:
-    """Hydra's own message, and for an unknown key the keys that come near it."""
-    sentence = str(error)
-    key = next(
+def _composition_sentence(error: Exception, task: Task, words: list[str]) -> str:
+    """Hydra's own message, without its advice to add what nothing reads; for an unknown key those that come near it."""
+    unknown = next(
         (link.full_key for link in causes(error) if isinstance(link, ConfigKeyError | ConfigAttributeError)), None
     )
-    if isinstance(error, ConfigCompositionException) and not isinstance(error, OverrideParseException) and key:
-        near = difflib.get_close_matches(key, _all_keys(config_name), n=5, cutoff=0.5)
-        if near:
-            sentence += f"\nKeys like it: {', '.join(near)}"
-    return f"{sentence}\nAll keys: python -m convbench.{config_name} --cfg job; all options: --help"
+    if isinstance(error, ConfigCompositionException) and not isinstance(error, OverrideParseException) and unknown:
+        plain = _defaults(task.command, words)
+        sentence = unknown_keys([unknown], kinds_of(plain, task.command), plain)
+    else:
+        lines = (str(error) or type(error).__name__).splitlines()
+        sentence = "\n".join(line for line in lines if not line.startswith("To append to your"))
+    return f"{sentence}\nAll keys: python -m convbench.{task.command} --cfg job; all options: --help"
 
 
-def _all_keys(config_name: str) -> list[str]:
-    """Every key of the config with its defaults, dotted."""
+def _defaults(config_name: str, words: list[str]) -> dict[str, Any]:
+    """The configuration with its defaults, and with the options that the words choose where they can be chosen."""
+    groups = [word for word in words if (conf_folder() / word.partition("=")[0]).is_dir() and "," not in word]
 
-    def walk(node: object, prefix: str) -> Iterator[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                yield f"{prefix}{key}"
-                yield from walk(value, f"{prefix}{key}.")
+    def composed(overrides: list[str]) -> dict[str, Any]:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            plain = OmegaConf.to_container(hydra.compose(config_name, overrides), resolve=False)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
 
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        composed = hydra.compose(config_name)
-    return list(walk(OmegaConf.to_container(composed, resolve=False), ""))
+    try:
+        return composed(groups)
+    except HydraException:
+        return composed([])
 
 
-def _stop(sentence: str) -> None:
+def _stop(sentence: str) -> NoReturn:
     if rank() == 0:
         print(f"error: {sentence}", file=sys.stderr)
     sys.exit(USER_ERROR_CODE)

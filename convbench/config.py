@@ -1,4 +1,4 @@
-"""What can be said of a configuration before anything is built: its ranges, its hash, the names of its folders.
+"""What can be said of a configuration before anything is built: its options, its hash, the names of its folders.
 
 No torch here, so that a slip is answered in the first half second.
 """
@@ -6,14 +6,12 @@ No torch here, so that a slip is answered in the first half second.
 import copy
 import hashlib
 import json
-import math
+import os
 import re
 import secrets
 import textwrap
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,61 +24,6 @@ _OCCASION = ("resume", "sweep")
 _PLACE = ("datasets", "engine.cache", "engine.threads")
 
 _LONGEST_NAME = 120  # bytes of a folder's name; file systems stop at 255
-
-
-def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
-    def allowed(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-    return allowed, f"a whole number of at least {low}"
-
-
-def _number(low: float, high: float = math.inf, low_open: bool = False) -> tuple[Callable[[Any], bool], str]:
-    def allowed(value: Any) -> bool:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and (low < value if low_open else low <= value) and value < high
-
-    bound = f"a number {'above' if low_open else 'of at least'} {low:g}"
-    return allowed, bound if high == math.inf else f"{bound} and below {high:g}"
-
-
-def _one_of(*choices: object) -> tuple[Callable[[Any], bool], str]:
-    text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
-    typed = [(type(choice), choice) for choice in choices]  # `1 in (True, False)` holds in Python
-    return lambda value: (type(value), value) in typed, f"one of {text}"
-
-
-# Keys that an option lacks (momentum under adamw) are passed over; null is allowed only where `_OPTIONAL` says so.
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": _whole(0),
-    "epochs": _whole(1),
-    "batch_size": _whole(1),
-    "label_smoothing": _number(0, 1),
-    "temperature.start": _number(0, low_open=True),
-    "temperature.end": _number(0, low_open=True),
-    "temperature.epochs": _number(0),
-    "optimizer.lr": _number(0, low_open=True),
-    "optimizer.momentum": _number(0, 1),
-    "optimizer.weight_decay": _number(0),
-    "schedule.warmup_epochs": _number(0),
-    "model.match": _one_of("params", "macs"),
-    "engine.device": _one_of("auto", "cpu", "cuda", "mps"),
-    "engine.autocast": _one_of("none", "bf16", "fp16"),
-    "engine.channels_last": _one_of(True, False),
-    "engine.compile": _one_of("auto", True, False),
-    "engine.cuda_graph": _one_of(True, False),
-    "engine.images": _one_of("auto", "device", "host"),
-    "engine.accumulate": _whole(1),
-    "engine.shards": _whole(1),
-    "engine.deterministic": _one_of(True, False),
-    "engine.threads": _whole(1),
-    "engine.log_every": _whole(1),
-    "engine.watch": _one_of(True, False),
-    "sweep.retry_failed": _one_of(True, False),
-    "sweep.fail_fast": _one_of(True, False),
-    "sweep.report": _one_of(True, False),
-}
-_OPTIONAL = {"engine.threads", "model.match"}
 
 
 def conf_folder() -> Path:
@@ -119,20 +62,9 @@ def load_option(group: str, option: str, key: str) -> DictConfig:
     return loaded
 
 
-def check(config: DictConfig) -> None:
-    """Check single values against what is allowed.
-
-    Raises:
-        UserError: naming the key, the value and what is allowed.
-    """
-    for key, (allowed, text) in _RANGES.items():
-        parent, _, leaf = key.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        if not isinstance(node, DictConfig) or leaf not in node:
-            continue
-        value = node[leaf]
-        if not (value is None and key in _OPTIONAL) and not allowed(value):
-            raise UserError(f"{key}={value} is out of range: give {text} ({key})")
+def environment(name: str, default: str) -> str:
+    """A variable of the environment; one that is empty counts as unset."""
+    return os.environ.get(name) or default
 
 
 def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
@@ -217,18 +149,9 @@ def sweep_folder(name: str | None) -> str:
     return str(Path("outputs") / "sweeps" / name)
 
 
-def register_resolvers(agree: Callable[[str], str] | None = None) -> None:
-    """Make the functions above known to the configs in `conf/`.
-
-    Args:
-        agree: where several processes carry out one run, gives the first one's value to all.
-    """
-
-    def agreed(resume: str | None, overrides: str) -> str:
-        folder = run_folder(resume, overrides)
-        return folder if agree is None else agree(folder)
-
-    OmegaConf.register_new_resolver("run_folder", agreed, use_cache=True, replace=True)
+def register_resolvers() -> None:
+    """Make the functions above known to the configs in `conf/`."""
+    OmegaConf.register_new_resolver("environment", environment, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("options_page", options_page, replace=True)
     OmegaConf.register_new_resolver("options_line", options_line, replace=True)

@@ -3,12 +3,10 @@
 from omegaconf import DictConfig
 
 from convbench import cli
-from convbench.config import check
 
 
 def describe(config: DictConfig) -> None:
     """Print what became of each convolution of the plain network, a row for each layer, and the totals."""
-    check(config)
     from convbench.build import compose  # PyTorch: seconds
     from convbench.count import Layer
     from convbench.report.table import table

@@ -12,6 +12,7 @@ from convbench.errors import UserError
 from convbench.logs.files import RunFolder
 from convbench.report.records import Found, Run, find_runs
 from convbench.report.table import table
+from convbench.terminal import be_patient
 
 _HELP = """\
 convbench.runs - what has been run, and what became of it
@@ -160,6 +161,7 @@ def _tell_broken(found: Found) -> None:
 
 def main() -> None:
     """The command line."""
+    be_patient()
     try:
         runs(sys.argv[1:])
     except UserError as error:

@@ -12,11 +12,12 @@ from omegaconf import DictConfig
 
 from convbench import cli
 from convbench.computed import versions
-from convbench.config import GROUPS, check, code_digest, config_hash, conv_name
+from convbench.config import GROUPS, code_digest, config_hash, conv_name
 from convbench.engine.interrupt import pass_on, sigterm_interrupts
 from convbench.errors import UserError, find_user_error, reason
 from convbench.logs.files import InUseError, RunFolder, now
 from convbench.relocate import relocate
+from convbench.schema import check
 from convbench.sweeps.jobs import is_called_off, what_to_do
 from convbench.sweeps.slots import take_gpu
 
@@ -81,7 +82,7 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
     )
     try:
         with sigterm_interrupts():
-            check(config)
+            check(config, "train")
             _share_gpus(config)
             from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 

@@ -1,13 +1,16 @@
 """What a person meets on the command line before anything is trained."""
 
+import os
 import resource
 import subprocess
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from convbench.cli import quote_path
+from convbench.command_line import quote_path, without_repetitions
 from convbench.config import conf_folder, options
+from tests.conftest import TINY
 
 ENTRY_POINTS = ("train", "describe", "evaluate", "bench", "compare", "doctor", "apply_kernel")
 
@@ -84,18 +87,87 @@ def test_an_unknown_option_is_answered_with_the_options_there_are(run_here):
     assert "Traceback" not in done.err
 
 
-def test_an_unknown_key_is_answered_with_keys_like_it(run_here):
-    done = run_here("train", "epochz=3")
+@pytest.mark.parametrize(
+    ("module", "word", "near"),
+    [
+        ("train", "epochz=3", "epochs"),
+        ("train", "model.dept=20", "model.depth"),
+        ("train", "+loss=focal", "(loss)"),
+        ("train", "+engine.clip=1.0", "(engine.clip)"),
+        ("train", "++optimizer.lrr=1", "optimizer.lr"),
+        ("describe", "modle.depth=20", "model.depth"),
+        ("bench", "layers.round=3", "layers.rounds"),
+        ("doctor", "+sead=3", "seed"),
+        ("evaluate", "checkpont=last", "checkpoint"),
+        ("compare", "diference=3", "difference"),
+        ("apply_kernel", "+kernal=emboss", "kernel"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_keys_like_it_and_never_with_advice_to_add_it(run_here, module, word, near):
+    given = {"evaluate": ["run=x"], "compare": ["."], "apply_kernel": ["image=x"]}.get(module, [])
+    done = run_here(module, word, *given)
     assert done.code == 2
-    assert "Could not override 'epochz'" in done.err
-    assert "Keys like it: epochs" in done.err
+    assert near in done.err.splitlines()[0]
+    assert "use +" not in done.err
     assert "Traceback" not in done.err
 
 
-def test_an_unknown_key_of_a_group_is_answered_with_keys_like_it(run_here):
-    done = run_here("train", "model.dept=20")
+@pytest.mark.parametrize("words", [["epochs=0"], ["+loss=focal"], ["conv=wighted_sum"], ["model=-1"]])
+def test_a_slip_leaves_no_folder(run_here, tmp_path, words):
+    assert run_here("train", *words).code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_nothing_reads_fails_every_job_of_a_sweep(run_here, results):
+    done = run_here("train", "-m", "+loss=focal,dice", "sweep.report=false")
+    assert done.code == 3
+    assert [(result["status"], "(loss)" in result["error"]) for _, result in results()] == [("failed", True)] * 2
+
+
+def test_a_key_that_an_experiment_of_ones_own_gets_wrong_is_named(run_here, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "mine.yaml").write_text("# @package _global_\nearly_stopping: 3\n")
+    done = run_here("train", "--config-dir", str(tmp_path / "mine"), "experiment=mine")
+    assert (done.code, "(early_stopping)" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-m", "epochs=0", "seed=1,2"], ["epochs=0", "-m", "seed=1,2"], ["epochs=0", "seed=1,2", "--multirun"]],
+)
+def test_flags_stand_anywhere_among_the_words(run_here, results, arguments):
+    assert run_here("train", *arguments, "sweep.report=false").code == 3
+    assert sorted(folder.name for folder, _ in results()) == ["seed=1", "seed=2"]
+
+
+def test_an_unknown_flag_is_answered_with_one_sentence(run_here):
+    done = run_here("train", "--verbose")
     assert done.code == 2
-    assert "model.depth" in done.err
+    assert done.err.startswith("error: ")
+    assert "--verbose" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("seed=0,0", "seed=0"),
+        ("seed=0,1,0", "seed=0,1"),
+        ("optimizer.lr=0.1,1e-1", "optimizer.lr=0.1"),
+        ("optimizer.lr=1,1.0,2", "optimizer.lr=1,2"),
+        ("conv=standard,standard", "conv=standard"),
+        ("model.widths=[1,2],[1, 2],[2,1]", "model.widths=[1,2],[2,1]"),
+        ("engine.compile=true,1", "engine.compile=true,1"),
+        ("engine.compile=auto,'auto'", "engine.compile=auto"),
+        ("seed=range(0,3)", "seed=range(0,3)"),
+        ("seed=0,1", "seed=0,1"),
+        ("conv.skip=[]", "conv.skip=[]"),
+        ("a=[", "a=["),
+    ],
+)
+def test_the_same_value_given_twice_is_one_job(word, kept, capsys):
+    assert [text.replace(" ", "") for text in without_repetitions([word])] == [kept.replace(" ", "")]
+    assert (word.partition("=")[0] in capsys.readouterr().out) == (kept != word)
 
 
 def test_a_word_that_is_no_override_is_answered_with_exit_code_2(run_here):
@@ -125,6 +197,8 @@ def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, a
     [
         ("resume=runs/a_conv=dynamic,seed=1", "resume='runs/a_conv=dynamic,seed=1'"),
         ("run=it's", "run='it\\'s'"),
+        ("data.root=C:\\new\\it's", "data.root='C:\\new\\it\\'s'"),
+        ("sweep.name=5", "sweep.name='5'"),
         ("image=a dog, 1=2.png", "image='a dog, 1=2.png'"),
         ("output=a,b", "output='a,b'"),
         ("run='already quoted'", "run='already quoted'"),
@@ -135,3 +209,62 @@ def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, a
 )
 def test_paths_are_taken_as_they_are(typed, passed_on):
     assert quote_path(typed) == passed_on
+
+
+@pytest.mark.parametrize("path", ["a\\b", "a\\", "it's", "a\\'b", "a\\\\'", "x=1,2", "a b\nc", 'a"b'])
+def test_a_path_comes_back_as_it_was_typed(path):
+    quoted = quote_path(f"resume={path}")
+    assert OverridesParser.create().parse_override(quoted).value() == path
+
+
+def closed_pipe(module, *arguments, folder, **environment):
+    """Run a command whose output goes to a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", f"convbench.{module}", *arguments],
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("runs", []), ("train", ["--help"]), ("train", ["--cfg", "job"])])
+def test_a_reader_that_goes_away_ends_a_short_command_quietly(tmp_path, module, arguments):
+    done = closed_pipe(module, *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path, results):
+    done = closed_pipe("train", *TINY, "epochs=1", "engine.channels_last=false", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [result["status"] for _, result in results()] == ["finished"]
+
+
+def test_a_terminal_that_cannot_show_a_character_is_shown_its_number(tmp_path):
+    folder = tmp_path / "Größe"
+    folder.mkdir()
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "convbench.runs", "Größen"],
+        cwd=tmp_path,
+        env=os.environ | locale,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"is neither a folder" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_empty_variable_of_the_environment_counts_as_unset(run_module):
+    done = run_module("train", "--cfg", "job", "--resolve", CONVBENCH_DATA="", XDG_CACHE_HOME="", HOME="/home/me")
+    assert "datasets: datasets\n" in done.out
+    assert "cache: /home/me/.cache/convbench\n" in done.out

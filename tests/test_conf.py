@@ -12,9 +12,10 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from convbench.config import check, conf_folder, register_resolvers
+from convbench.config import conf_folder, register_resolvers
 from convbench.convs.factory import conv_factory
 from convbench.engine.schedules import Clock
+from convbench.schema import check
 
 CONF = conf_folder()
 GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule", "engine")
@@ -60,15 +61,15 @@ def test_every_group_has_options_and_every_folder_is_a_known_group() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_passes_the_checks(group: str, option: str) -> None:
-    config = composed(f"{group}={option}")
-    check(config)
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=(group, option) != ("data", "folder"))
+    config = composed(f"{group}={option}", *(["data.root=somewhere"] if option == "folder" else []))
+    check(config, "train")
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_changes_something(experiment: str) -> None:
     config = composed(f"experiment={experiment}")
-    check(config)
+    check(config, "train")
     assert OmegaConf.to_container(config, resolve=True, throw_on_missing=True) != OmegaConf.to_container(
         composed(), resolve=True
     )

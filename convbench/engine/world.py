@@ -34,7 +34,7 @@ def rank() -> int:
 
 def local_rank() -> int:
     """Which of the processes on this machine this is: the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return int(os.environ.get("LOCAL_RANK") or "0")
 
 
 def size() -> int:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.config import conf_folder
-from convbench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,13 @@ class Settings:
 
 
 def settings_of(config: DictConfig) -> Settings:
-    """Check and take over the keys of `conf/compare.yaml`.
-
-    Raises:
-        UserError: for a value out of range.
-    """
-    if config.test not in ("t", "wilcoxon"):
-        raise UserError(f"test={config.test} is no test: choose t or wilcoxon (test)")
-    if not isinstance(config.difference, int | float) or config.difference <= 0:
-        raise UserError(f"difference={config.difference} is out of range: give points of accuracy above 0 (difference)")
-    target = config.target_accuracy
-    if target is not None and not (isinstance(target, int | float) and 0 < target <= 100):
-        raise UserError(f"target_accuracy={target} is out of range: give a percentage, or null (target_accuracy)")
+    """Take over the keys of `conf/compare.yaml`, checked by `convbench.schema`."""
     by = [config.by] if isinstance(config.by, str) else config.by
     return Settings(
         by=tuple(map(str, by)) if by else None,
         reference=str(config.reference),
         difference=float(config.difference),
-        target_accuracy=None if target is None else float(target),
+        target_accuracy=None if config.target_accuracy is None else float(config.target_accuracy),
         test=config.test,
     )
 

@@ -15,7 +15,6 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from convbench.build import build_training, compose
-from convbench.config import check
 from convbench.convs.base import AUTO, Conv2dBase
 from convbench.data.types import ImageSpec, Splits
 from convbench.engine.device import choose_device, describe_device, set_up, synchronize
@@ -100,7 +99,6 @@ def run_loop(config: DictConfig, folder: Path) -> None:
     Raises:
         UserError: for a setting that does not exist, or data that is missing.
     """
-    check(config)
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, deterministic=False)
     source = make(config.data, "data")
