@@ -96,10 +96,13 @@ def make(node: DictConfig | dict[str, Any], group: str, **given: Any) -> Any:
     try:
         return instantiate(node, _convert_="all", **given)
     except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from error
-        if isinstance(error.__cause__, TypeError):
-            raise UserError(f"{group} has a value of the wrong type, or a key too many: {error.__cause__}") from error
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if cause is None or isinstance(cause, ImportError | AttributeError) or "locating target" in str(error):
+            raise UserError(f"{str(error).splitlines()[0]} ({group}._target_)") from error
+        if isinstance(cause, TypeError | ValueError):
+            raise UserError(f"{node['_target_']} does not take these values: {cause} ({group})") from error
         raise
 
 
@@ -119,7 +122,7 @@ def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
     assert isinstance(resolved, dict)
     keys = {str(key): value for key, value in resolved.items() if key not in _OF_THE_BUDGET}
     given = {"in_channels": spec.channels, "num_classes": _num_classes(config, spec)}
-    if keys["in_channels"] not in (None, spec.channels):
+    if keys.get("in_channels") not in (None, spec.channels):
         raise UserError(
             f"the images have {spec.channels} channel{'s' * (spec.channels > 1)}, but the stem takes "
             f"{keys['in_channels']}: give model.in_channels={spec.channels} or null (model.in_channels)"
@@ -143,7 +146,7 @@ def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
 
 
 def _num_classes(config: DictConfig, spec: ImageSpec) -> int:
-    num_classes: int = config.model.num_classes or len(spec.classes)
+    num_classes: int = config.model.get("num_classes") or len(spec.classes)
     if num_classes < len(spec.classes):
         raise UserError(
             f"the network has {num_classes} outputs for {len(spec.classes)} classes: "

@@ -65,6 +65,14 @@ def test_words_keep_the_runs_of_which_they_are_true(say, sweep, words, count):
     assert len([line for line in out.splitlines() if "/3 " in line]) == count
 
 
+@pytest.mark.parametrize(("word", "near"), [("stauts=failed", "status"), ("optimizer.lrr=0.1", "optimizer.lr")])
+def test_a_key_that_no_run_has_is_refused_with_keys_like_it(say, sweep, word, near):
+    code, out, err = say(word)
+    assert (code, out) == (2, "")
+    assert near in err.partition(": choose ")[2]
+    assert say("remove", word, "--yes")[0] == 2
+
+
 def test_show_tells_all_that_is_known_of_a_run(say, sweep):
     _, out, _ = say("show", "conv=dynamic", "seed=1")
     assert "command            python -m convbench.train conv=dynamic seed=1" in out

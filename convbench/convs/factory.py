@@ -46,7 +46,13 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
 
     def build(*geometry: Any, **layer: Any) -> nn.Module:
         # nn.Conv2d's optional arguments may come by position; then they have names all the same.
-        return kind(**{**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given})
+        named = {**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given}
+        try:
+            return kind(**named)
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{kind.__name__} does not take these values: {error} (conv)") from error
 
     return build
 

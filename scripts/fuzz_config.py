@@ -1,0 +1,315 @@
+"""Odd values for all keys of all commands: each ends in one sentence, or in a run that says how it ended.
+
+    python scripts/fuzz_config.py --cases 500
+
+Hypothesis draws a command, one to three keys and a value for each: of the right type, at the ends of its range and just
+beyond, of another type, or nonsense. Each case runs in a process of its own, a fork of this one, which has PyTorch
+loaded. Exits with 1 if any case ends otherwise than it may.
+"""
+
+import argparse
+import collections
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import convbench.run
+import convbench.timing.suite_layers  # noqa: F401  before the forks: each of them would load it again
+from convbench import apply_kernel, bench, cli, compare, describe, doctor, evaluate, train
+from convbench.config import conf_folder, options, register_resolvers
+from convbench.keys import KEYS
+from convbench.kinds import Kind
+from convbench.schema import kinds_of
+
+_JOBS = {
+    "train": train.train,
+    "describe": describe.describe,
+    "bench": bench.bench,
+    "doctor": doctor.doctor,
+    "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
+    "apply_kernel": apply_kernel.apply_kernel,
+}
+_SECONDS = 120  # after which a case hangs
+_PHASES = (Phase.generate,)  # no search for smaller cases: all that end wrongly are told
+# The smallest run. Sixteen channels, first axis first: PyTorch 2.15 corrupts memory with fewer in channels_last.
+_TINY = (
+    "data.train=20",
+    "data.val=10",
+    "data.test=10",
+    "data.image_size=16",
+    "model.depth=8",
+    "model.widths=[16,16,16]",
+    "batch_size=10",
+    "engine.compile=false",
+    "engine.watch=false",
+    "epochs=1",
+)
+_GIVEN = {
+    "train": _TINY,
+    "describe": _TINY,
+    "bench": (*_TINY, "suite=loop", "loop.rounds=0"),  # measuring takes minutes: what is right, is refused here
+    "doctor": (),
+    "evaluate": ("run=no/such/run",),
+    "compare": ("folders=[no/such/run]",),
+    "apply_kernel": ("image=no/such/picture.png",),
+}
+# Right values that would take minutes, gigabytes or a compiler; what is wrong is drawn for these keys as for others.
+_COSTLY = {
+    "epochs": [1, 2],
+    "batch_size": [1, 10, 20],
+    "data.train": [20, 30],
+    "data.val": [10],
+    "data.test": [10],
+    "data.image_size": [16, 20],
+    "model.depth": [8, 14],
+    "model.widths": [[16, 16, 16]],
+    "model.image_size": [16],
+    "model.match": [None],
+    "engine.compile": [False],
+    "engine.device": ["auto", "cpu"],
+    "engine.threads": [1],
+    "engine.accumulate": [1, 2],
+    "engine.shards": [1, 2],
+    "engine.channels_last": [True, False],
+    "conv.num_experts": [1, 4],
+    "conv.large_kernel": [3, 7],
+    "conv.cheap_kernel": [1, 3],
+    "resume": [None, "no/such/run"],
+    "datasets": ["datasets"],
+    "engine.cache": ["cache"],
+    "conv._target_": ["torch.nn.Conv2d", "torch.nn.Linear", "os.getcwd", "no.such.Conv", "nodots"],
+    "model._target_": ["torch.nn.Linear", "os.getcwd", "no.such.Network", "nodots"],
+    "optimizer._target_": ["torch.optim.Adam", "torch.optim.NoSuch", "torch.optim.Adagrad", "os.getcwd"],
+}
+_NONSENSE = (
+    "null", "true", "-1", "0", "1.5", "nan", "inf", "-inf", "1e400", "1" + 30 * "0", "1" + 400 * "0", "[]", "[1,[2]]",
+    "[null]", "{}", "{a:1}", "text", "'two words'", "''", "'line\nbreak'", "???", "${seed}", "${no.such.key}",
+    "${oc.env:NO_SUCH_VARIABLE}", "ünïcödé", "'\U0001f984'", "[", "a,b", "a=b", "\\", "'\\'", "", "-", "0x10", "1_000",
+    "9223372036854775807", "9223372036854775808", "-9223372036854775809", "x" * 300, "[nan,0,0]", "../..", "/", "~",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes:
+        words: of the command line.
+        end: `refused`, `finished`, `failed`; or what went wrong: `traceback`, `hang`, `crash`, `no status`.
+        said: the end of what it printed.
+    """
+
+    words: tuple[str, ...]
+    end: str
+    said: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it may end so."""
+        return self.end in ("refused", "finished", "failed")
+
+
+def known_keys() -> dict[str, dict[str, Kind | None]]:
+    """The keys of each command, of all options of the groups; groups are keys as well."""
+    register_resolvers()
+    found: dict[str, dict[str, Kind | None]] = {}
+    for command in KEYS:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            plain: Any = OmegaConf.to_container(hydra.compose(command, list(_GIVEN[command])), resolve=False)
+        kinds = kinds_of(plain, command)
+        groups = ("data", "conv", "model", "augment", "optimizer", "schedule")
+        kinds |= {group: Kind(frozenset({"str"})) for group in groups if f"{group}._target_" in kinds}
+        found[command] = kinds
+    return found
+
+
+def cases(known: dict[str, dict[str, Kind | None]]) -> st.SearchStrategy[tuple[str, ...]]:
+    """A command and the words for it."""
+    return st.sampled_from([*["train"] * 6, *["describe"] * 3, *known]).flatmap(
+        lambda command: st.lists(_word(known[command]), min_size=1, max_size=3).map(
+            lambda words: (command, *_GIVEN[command], *words)
+        )
+    )
+
+
+def _word(kinds: dict[str, Kind | None]) -> st.SearchStrategy[str]:
+    keys = sorted(kinds)
+    right = st.sampled_from(keys).flatmap(lambda key: _right(key, kinds[key]).map(lambda value: f"{key}={value}"))
+    wrong = st.builds("{}={}".format, st.sampled_from(keys), st.sampled_from(_NONSENSE))
+    prefixed = st.builds("{}{}={}".format, st.sampled_from(["+", "++", "~"]), st.sampled_from(keys), st.just("1"))
+    deleted = st.sampled_from(keys).map(lambda key: f"~{key}")
+    unknown = st.builds(
+        "{}{}x={}".format, st.sampled_from(["", "+", "++"]), st.sampled_from(keys), st.sampled_from(_NONSENSE)
+    )
+    return st.one_of(right, right, right, wrong, wrong, wrong, prefixed, deleted, unknown)
+
+
+def _right(key: str, kind: Kind | None) -> st.SearchStrategy[str]:
+    """Values of the right type: allowed ones, and those at the ends of the range and beyond."""
+    if key in _COSTLY:
+        return st.sampled_from([_typed(value) for value in _COSTLY[key]])
+    if (conf_folder() / key).is_dir():
+        return st.sampled_from([option for option in options(key) if option not in ("timm", "torchvision")])
+    return _of_kind(kind).map(_typed) if kind is not None else st.sampled_from(["1", "x"])
+
+
+def _of_kind(kind: Kind) -> st.SearchStrategy[Any]:
+    limits, drawn = kind.limits, []
+    if limits.choices:
+        drawn.append(st.sampled_from(limits.choices))
+    if "bool" in kind.scalars and not limits.choices:
+        drawn.append(st.booleans())
+    ends = [end for end in (limits.low, limits.high) if abs(end) < 2**63]
+    if "float" in kind.scalars:
+        drawn.append(st.floats(allow_nan=True, allow_infinity=True))
+        drawn.append(
+            st.sampled_from([0.0, 1.0, 0.5, 1e-6, 1e-320, 1e300, *(end + by for end in ends for by in (0, 0.1))])
+        )
+    elif "int" in kind.scalars:
+        drawn.append(st.sampled_from([0, 1, 2, 3, 2**63 - 1, *(int(end) + by for end in ends for by in (-1, 0, 1))]))
+    elif "str" in kind.scalars and not limits.choices:
+        drawn.append(st.sampled_from(["first", "standard", "some text", "folder/file"]))
+    if kind.items is not None:
+        drawn.append(st.lists(_of_kind(kind.items), max_size=4))
+    return st.one_of(*drawn, *([st.none()] if kind.is_optional else []))
+
+
+def _typed(value: Any) -> str:
+    """A value as it stands on a command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
+
+
+def outcome(words: tuple[str, ...]) -> Outcome:
+    """Run a command in a fork of this process, in a folder of its own, and see how it ends."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        child = os.fork()
+        if child == 0:
+            _run(words, folder)
+        status = _wait(child)
+        said = (folder / ".said").read_text(encoding="utf-8", errors="replace")
+        return Outcome(words, _end(status, said, folder), said[-2000:])
+
+
+def _run(words: tuple[str, ...], folder: Path) -> NoReturn:
+    """In the child: the command, its words to a file."""
+    os.chdir(folder)
+    said = os.open(".said", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        GlobalHydra.instance().clear()
+        sys.argv = list(words)
+        cli.run(words[0], _JOBS[words[0]], "folders" if words[0] == "compare" else None)
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(child: int) -> int | None:
+    """The exit code of a child, negative for a signal; None if it had to be stopped."""
+    until = time.monotonic() + _SECONDS
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _end(status: int | None, said: str, folder: Path) -> str:
+    if status is None:
+        return "hang"
+    if status < 0:
+        return "crash"
+    runs = [path for path in folder.glob("outputs/*/*") if path.is_dir() and path.parent.name in ("runs", "sweeps")]
+    statuses = [_status(run) for run in runs]
+    if any(found not in ("finished", "failed") for found in statuses):
+        return "no status"
+    if status == 2:
+        is_sentence = "error: " in said and "Traceback" not in said
+        return "refused" if is_sentence else "traceback"
+    if status == 1 and "failed" in statuses:
+        return "failed"  # a failure of the run itself, such as a loss that is no number, and no slip
+    return "finished" if status == 0 and "Traceback" not in said else "traceback"
+
+
+def _status(run: Path) -> str | None:
+    try:
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if results["status"] == "failed" and not results["error"] else str(results["status"])
+
+
+def fuzz(count: int, seed: int) -> list[Outcome]:
+    """The outcomes of so many cases, each another one."""
+    found: dict[tuple[str, ...], Outcome] = {}
+    known = known_keys()
+
+    @hypothesis_seed(seed)
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
+    @given(words=cases(known))
+    def one(words: tuple[str, ...]) -> None:
+        if words not in found:
+            found[words] = outcome(words)
+
+    one()
+    return list(found.values())
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many cases ended in which way."""
+    return dict(collections.Counter(found.end for found in outcomes))
+
+
+def main() -> None:
+    """Run the cases, tell of those that ended otherwise than they may, and count."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    began = time.monotonic()
+    outcomes = fuzz(asked.cases, asked.seed)
+    for found in outcomes:
+        if not found.is_right:
+            print(f"{found.end}: {' '.join(found.words)}\n{found.said}\n")
+    print(f"{len(outcomes)} cases in {time.monotonic() - began:.0f} s: {json.dumps(summary(outcomes))}")
+    sys.exit(not all(found.is_right for found in outcomes))
+
+
+if __name__ == "__main__":
+    main()
