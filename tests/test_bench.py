@@ -36,10 +36,13 @@ def test_layers_are_measured_shown_sorted_and_written(run_here: Any, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["suite=speed"], "there is no suite 'speed'; choose layers or loop (suite)"),
+        (["suite=speed"], "suite=speed is out of range: give one of layers, loop"),
         (["layers.convs=[magic]"], "there is no convolution 'magic'; choose blueprint_s,"),
         (["layers.networks=[lenet]"], "there are no layers of 'lenet'; choose resnet14, resnet20, resnet18 or image"),
-        (["suite=loop", "loop.rungs=left", "data.train=200"], "there are no rungs 'left'; choose all, up or down"),
+        (
+            ["suite=loop", "loop.rungs=left", "data.train=200"],
+            "loop.rungs=left is out of range",
+        ),
     ],
 )
 def test_what_does_not_exist_is_told_in_a_sentence(run_here: Any, arguments: list[str], sentence: str) -> None:

@@ -204,10 +204,10 @@ def test_an_evaluation_says_how_it_was_computed_and_what_has_changed(run_here, r
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["checkpoint=newest"], "there is no checkpoint 'newest'; choose best or last (checkpoint)"),
-        (["split=train"], "there is no split 'train'; choose test or val (split)"),
+        (["checkpoint=newest"], "checkpoint=newest is out of range: give one of best, last"),
+        (["split=train"], "split=train is out of range: give one of test, val"),
         (["images=nowhere"], "nowhere"),
-        (["engine.device=tpu"], "PyTorch finds no tpu device on this machine; choose auto or cpu (engine.device)"),
+        (["engine.device=tpu"], "(engine.device)"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(run_here, run, arguments, sentence):

@@ -113,8 +113,6 @@ class Evaluation:
         Raises:
             UserError: if there is no such run or checkpoint.
         """
-        if which not in ("best", "last"):
-            raise UserError(f"there is no checkpoint {which!r}; choose best or last (checkpoint)")
         folder = RunFolder.open(run, "run")
         config = folder.read_config()
         config.engine.device = device
@@ -129,8 +127,6 @@ class Evaluation:
         Raises:
             UserError: for a split that the data lacks.
         """
-        if split_name not in ("val", "test"):
-            raise UserError(f"there is no split {split_name!r}; choose test or val (split)")
         split: Split | None = getattr(self.splits, split_name)
         if split is None:
             raise UserError("this data set has no test split; choose split=val or give images=FOLDER (split)")
@@ -216,8 +212,6 @@ class Evaluation:
         self, predictions: Predictions, name: str, columns: tuple[str, ...], strip_suffix: bool
     ) -> None:
         """The two-column form in which Kaggle takes predictions."""
-        if len(columns) != 2:
-            raise UserError(f"columns={list(columns)} must be two names, for the image and for its class (columns)")
         classes = self.composition.spec.classes
         place = self._place(name)
         files = [str(Path(file).with_suffix("")) if strip_suffix else file for file in predictions.names]

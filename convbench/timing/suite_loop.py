@@ -20,7 +20,6 @@ from convbench.data.types import ImageSpec, Splits
 from convbench.engine.device import choose_device, describe_device, set_up, synchronize
 from convbench.engine.remembered import Remembered
 from convbench.engine.trainer import Trainer
-from convbench.errors import UserError
 from convbench.logs.console import Console
 from convbench.logs.files import RunFolder
 from convbench.logs.tensorboard import TensorBoard
@@ -145,8 +144,6 @@ def _loops(
         choose_implementations(network, batch.contiguous(memory_format=memory_format), precision, remembered)
         return network
 
-    if chosen.rungs not in ("all", "up", "down"):
-        raise UserError(f"there are no rungs {chosen.rungs!r}; choose all, up or down (loop.rungs)")
     augment = make(config.augment, "augment")
 
     def loop(*used: str) -> Callable[[], Trained]:

@@ -249,9 +249,9 @@ def test_runs_that_have_nothing_to_show_yet_give_a_report_that_says_so(tmp_path)
         (["nowhere"], "there is no folder nowhere; give folders of runs or of sweeps (folders)"),
         (["."], "there are no runs in .: give the folder of a sweep (folders)"),
         ([], "folders has no default value: give folders=..."),
-        ([".", "test=anova"], "test=anova is no test: choose t or wilcoxon (test)"),
-        ([".", "difference=0"], "difference=0 is out of range: give points of accuracy above 0 (difference)"),
-        ([".", "target_accuracy=200"], "target_accuracy=200 is out of range: give a percentage, or null"),
+        ([".", "test=anova"], "test=anova is out of range: give one of t, wilcoxon (test)"),
+        ([".", "difference=0"], "difference=0 is out of range: give a number above 0"),
+        ([".", "target_accuracy=200"], "target_accuracy=200 is out of range: give a number above 0"),
     ],
 )
 def test_a_slip_is_answered_in_a_sentence(run_here, arguments, said):
