@@ -53,6 +53,8 @@ KEYS: dict[str, dict[str, str]] = {
         "images": "str | None",
         "columns": "Sequence[str]",
         "strip_suffix": "bool",
+        "data.root": "str | None",
+        "datasets": "str | None",
         "engine.device": "str",
     },
     "compare": {
@@ -158,6 +160,8 @@ LIMITS: dict[str, Limits] = {
     "data.std": Limits(0, low_open=True, lengths=(1, 3)),
     "data.dataset": one_of("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST"),
     "data.sources": Limits(lengths=(1, 100)),
+    "data.layout": one_of("auto", "flat", "split"),
+    "data.value_range": Limits(lengths=(2, 2)),
     "conv.unsupported": one_of("error", "skip"),
     "conv.groups": at_least(1),
     "conv.num_experts": at_least(1, 1024),
