@@ -143,7 +143,7 @@ def known_keys() -> dict[str, dict[str, Kind | None]]:
 
 def cases(known: dict[str, dict[str, Kind | None]]) -> st.SearchStrategy[tuple[str, ...]]:
     """A command and the words for it."""
-    return st.sampled_from([*["train"] * 6, *["describe"] * 3, *known]).flatmap(
+    return st.sampled_from([*["train"] * 9, *["describe"] * 6, *known, *sorted(set(known) - {"doctor"})]).flatmap(
         lambda command: st.lists(_word(known[command]), min_size=1, max_size=3).map(
             lambda words: (command, *_GIVEN[command], *words)
         )
@@ -210,7 +210,7 @@ def outcome(words: tuple[str, ...]) -> Outcome:
             _run(words, folder)
         status = _wait(child)
         said = (folder / ".said").read_text(encoding="utf-8", errors="replace")
-        return Outcome(words, _end(status, said, folder), said[-2000:])
+        return Outcome(words, _end(words, status, said, folder), said[-2000:])
 
 
 def _run(words: tuple[str, ...], folder: Path) -> NoReturn:
@@ -250,7 +250,7 @@ def _wait(child: int) -> int | None:
     return None
 
 
-def _end(status: int | None, said: str, folder: Path) -> str:
+def _end(words: tuple[str, ...], status: int | None, said: str, folder: Path) -> str:
     if status is None:
         return "hang"
     if status < 0:
@@ -262,6 +262,8 @@ def _end(status: int | None, said: str, folder: Path) -> str:
     if status == 2:
         is_sentence = "error: " in said and "Traceback" not in said
         return "refused" if is_sentence else "traceback"
+    if status == 1 and words[0] == "doctor" and "Traceback" not in said:
+        return "finished"  # what it found is no good
     if status == 1 and "failed" in statuses:
         return "failed"  # a failure of the run itself, such as a loss that is no number, and no slip
     return "finished" if status == 0 and "Traceback" not in said else "traceback"
