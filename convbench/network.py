@@ -135,7 +135,9 @@ def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
             )
         given["image_size"] = spec.image_size
     torch.manual_seed(config.seed)
-    network: nn.Module = make(keys, "model", **given, **arguments)
+    network = make(keys, "model", **given, **arguments)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{keys['_target_']} gives no network: name a class or function that does (model._target_)")
     smallest = getattr(network, "min_image_size", 1)
     if spec.image_size < smallest:
         raise UserError(

@@ -4,21 +4,19 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from convbench.cli import USER_ERROR_CODE
 from convbench.errors import UserError
 from convbench.kinds import shown
 from convbench.logs.files import RunFolder
-from convbench.report.records import Found, Run, find_runs
+from convbench.report.records import Found, Run, check_keys, find_runs
 from convbench.report.table import table
-from convbench.schema import near
 from convbench.terminal import be_patient
 
-_ASKED = 100  # runs whose keys are told to who has mistyped one
 _ABSENT = object()
+_CHOICES = ("model", "augment", "optimizer", "schedule")
 
 _HELP = """\
 convbench.runs - what has been run, and what became of it
@@ -59,7 +57,7 @@ def runs(words: Sequence[str]) -> None:
     action = rest.pop(0) if rest and rest[0] in ("list", "show", "remove") else "list"
     folders, wanted = _sort(rest)
     found = find_runs(folders or [Path("outputs")])
-    _check_keys(wanted, found.runs)
+    check_keys(wanted, found.runs)
     chosen = [run for run in found.runs if _matches(run, wanted)]
     if action == "remove":
         _remove(chosen, is_everything=not (folders or wanted), is_sure=given.yes)
@@ -85,39 +83,6 @@ def _sort(words: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
     return folders, wanted
 
 
-def _check_keys(wanted: Iterable[str], runs: Sequence[Run]) -> None:
-    """Refuse a key that no run has: a filter on it would find nothing, as if there were no such run."""
-    for key in wanted if runs else ():
-        if not any(_has(run, key) for run in runs):
-            known = {"status", *(name for run in runs[:_ASKED] for name in _keys(run))}
-            raise UserError(f"no run has a key {key}: choose {', '.join(near(key, known))} ({key})")
-
-
-def _has(run: Run, key: str) -> bool:
-    return key in ("status", "model") or key in run.results or _in_config(run, key) is not _ABSENT
-
-
-def _keys(run: Run) -> Iterator[str]:
-    """The keys by which a run can be chosen."""
-
-    def walk(node: dict[str, Any], prefix: str) -> Iterator[str]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}"
-
-    yield from run.results
-    yield from walk(run.config(), "")
-
-
-def _in_config(run: Run, key: str) -> Any:
-    value: Any = run.config()
-    for part in key.split("."):
-        value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
-    return value
-
-
 def _matches(run: Run, wanted: dict[str, set[str]]) -> bool:
     return all(_value(run, key) in values for key, values in wanted.items())
 
@@ -126,9 +91,9 @@ def _value(run: Run, key: str) -> str | None:
     """What a run has for a key, as one would type it; None if nothing."""
     if key == "status":
         return run.status
-    if key == "model":  # the option, resnet, and the network built, resnet14
-        return str((run.results.get("choices") or run.results).get("model"))
-    value = run.results[key] if key in run.results else _in_config(run, key)
+    if key in _CHOICES:  # the option, resnet, where the network built is a resnet14
+        return str((run.results.get("choices") or run.results).get(key))
+    value = run.value(key, _ABSENT)
     return None if value is _ABSENT else shown(value)
 
 

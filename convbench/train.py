@@ -20,6 +20,7 @@ from convbench.relocate import relocate
 from convbench.schema import check
 from convbench.sweeps.jobs import is_called_off, what_to_do
 from convbench.sweeps.slots import take_gpu
+from convbench.text import write_text
 
 log = logging.getLogger("convbench")
 
@@ -95,7 +96,7 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
         raise
     except BaseException as error:
         name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
-        (folder.path / name).write_text(traceback.format_exc())
+        write_text(folder.path / name, traceback.format_exc())
         # What a person can mend, such as data that are not found, is no reason to give up the epochs that were done.
         is_mendable = has_begun and find_user_error(error) is not None
         _end(folder, "interrupted" if is_mendable else "failed", reason(error), began)

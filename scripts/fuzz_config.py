@@ -134,11 +134,21 @@ def known_keys() -> dict[str, dict[str, Kind | None]]:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             plain: Any = OmegaConf.to_container(hydra.compose(command, list(_GIVEN[command])), resolve=False)
-        kinds = kinds_of(plain, command)
+        kinds = {_as_typed(key, plain): kind for key, kind in kinds_of(plain, command).items()}
         groups = ("data", "conv", "model", "augment", "optimizer", "schedule")
         kinds |= {group: Kind(frozenset({"str"})) for group in groups if f"{group}._target_" in kinds}
         found[command] = kinds
     return found
+
+
+def _as_typed(key: str, plain: Any) -> str:
+    """A key, with a plus in front if the yaml leaves the argument out: Hydra asks for it."""
+    node = plain
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return f"+{key}"
+        node = node[part]
+    return key
 
 
 def cases(known: dict[str, dict[str, Kind | None]]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -282,14 +292,15 @@ def fuzz(count: int, seed: int) -> list[Outcome]:
     found: dict[tuple[str, ...], Outcome] = {}
     known = known_keys()
 
-    @hypothesis_seed(seed)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
     @given(words=cases(known))
     def one(words: tuple[str, ...]) -> None:
-        if words not in found:
+        if words not in found and len(found) < count:
             found[words] = outcome(words)
 
-    one()
+    while len(found) < count:
+        hypothesis_seed(seed)(one)()
+        seed += 1
     return list(found.values())
 
 

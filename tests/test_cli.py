@@ -268,3 +268,39 @@ def test_an_empty_variable_of_the_environment_counts_as_unset(run_module):
     done = run_module("train", "--cfg", "job", "--resolve", CONVBENCH_DATA="", XDG_CACHE_HOME="", HOME="/home/me")
     assert "datasets: datasets\n" in done.out
     assert "cache: /home/me/.cache/convbench\n" in done.out
+
+
+OTHER_LOCALE = """
+import os, runpy, sys
+import numpy as np
+from PIL import Image
+
+pixels = np.random.default_rng(0)
+for kind in (b"gr\\xf6\\xdfe", b"gr\\xc3\\xb6\\xc3\\x9fe"):
+    os.makedirs(os.path.join(b"bilder-\\xff", kind))
+    for index in range(12):
+        image = Image.fromarray(pixels.integers(0, 256, (16, 16, 3), np.uint8))
+        image.save(os.fsdecode(os.path.join(b"bilder-\\xff", kind, b"%02d-\\xe9.png" % index)))
+
+for module, *words in (
+    ["train", "data=folder", "data.root=" + os.fsdecode(b"bilder-\\xff"), "data.image_size=16", "data.val_fraction=0.2",
+     "data.test_fraction=0.2", "model.depth=8", "model.widths=[16,16,16]", "batch_size=8", "epochs=1",
+     "engine.compile=false", "engine.channels_last=false", "engine.watch=false", "hydra.run.dir=run"],
+    ["evaluate", "run=run"],
+    ["runs", "run", "data.root=" + os.fsdecode(b"bilder-\\xff")],
+):
+    sys.argv[:] = [module, *words]
+    runpy.run_module("convbench." + module, run_name="__main__")
+"""
+
+
+def test_names_of_files_are_written_and_read_in_a_locale_that_lacks_their_characters(tmp_path):
+    (tmp_path / "script.py").write_text(OTHER_LOCALE)
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | locale, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(b"1 runs\n")
+    predictions = (tmp_path / "run" / "evaluation" / "test-best" / "predictions.csv").read_bytes()
+    assert b"gr\xf6\xdfe/" in predictions
+    assert "größe/".encode() in predictions

@@ -12,6 +12,7 @@ import torch
 from convbench.engine.device import describe_device
 from convbench.logs.files import atomic_path
 from convbench.logs.plain_json import to_json
+from convbench.text import read_text, write_text
 
 log = logging.getLogger("convbench")
 
@@ -42,7 +43,7 @@ class Remembered:
         known |= {self.where: here | {topic: _below(here, topic) | {key: seconds}}}
         try:
             with atomic_path(self.path) as temporary:
-                temporary.write_text(to_json(known, indent=1))
+                write_text(temporary, to_json(known, indent=1))
         except OSError as error:
             log.warning(
                 "cannot remember measurements in %s (%s); set engine.cache to a folder of yours", self.path, error
@@ -50,7 +51,7 @@ class Remembered:
 
     def _read(self) -> dict[str, Any]:
         try:
-            known = json.loads(self.path.read_text())
+            known = json.loads(read_text(self.path))
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
 from convbench.logs.plain_json import to_json
+from convbench.text import open_text, read_text, write_text
 
 _LOCK = ".lock"
 
@@ -43,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with open_text(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,7 +84,7 @@ class RunFolder:
             raise UserError(
                 f"{path} is not a run folder (it lacks config.yaml or results.json); give the folder of a run ({key})"
             )
-        folder.results = json.loads(folder.results_path.read_text())
+        folder.results = json.loads(read_text(folder.results_path))
         return folder
 
     @property
@@ -175,27 +176,27 @@ class RunFolder:
         if not self.writes:
             return
         with atomic_path(self.results_path) as temporary:
-            temporary.write_text(to_json(self.results) + "\n")
+            write_text(temporary, to_json(self.results) + "\n")
 
     def write_data(self, files: dict[str, Any]) -> None:
         """Keep the files of each split."""
         if not self.writes:
             return
         with atomic_path(self.data_path) as temporary:
-            temporary.write_text(to_json(files) + "\n")
+            write_text(temporary, to_json(files) + "\n")
 
     def read_data(self) -> dict[str, Any] | None:
         """The files of each split; None for a run whose images are not files."""
-        return json.loads(self.data_path.read_text()) if self.data_path.exists() else None
+        return json.loads(read_text(self.data_path)) if self.data_path.exists() else None
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""
-        with self.metrics_path.open("a") as file:
+        with open_text(self.metrics_path, "a") as file:
             file.write(to_json(row) + "\n")
 
     def append_routing(self, row: dict[str, Any]) -> None:
         """Add what the kernels of per-image convolutions were used for in an epoch; of two rows the later one holds."""
-        with self.routing_path.open("a") as file:
+        with open_text(self.routing_path, "a") as file:
             file.write(to_json(row) + "\n")
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
@@ -205,7 +206,7 @@ class RunFolder:
         """
         if not self.metrics_path.exists():
             return []
-        rows = [json.loads(line) for line in self.metrics_path.read_text().splitlines()[:epochs]]
+        rows = [json.loads(line) for line in read_text(self.metrics_path).splitlines()[:epochs]]
         with atomic_path(self.metrics_path) as temporary:
-            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
+            write_text(temporary, "".join(to_json(row) + "\n" for row in rows))
         return rows

@@ -21,11 +21,12 @@ from convbench.report.looks import look
 from convbench.report.measured import SPLITS, compared_split
 from convbench.report.page import write_page
 from convbench.report.pareto import COSTS, Point, pareto_points
-from convbench.report.records import Run, find_runs
+from convbench.report.records import Run, check_keys, find_runs
 from convbench.report.settings import Settings
 from convbench.report.statistics import estimate
 from convbench.report.table import table
 from convbench.report.variants import Comparison, Variant, sort_into_variants
+from convbench.text import open_text, write_text
 
 MOST_CURVES = 40  # variants that are drawn: those of the best validation accuracy
 _MOST_ROWS = 50  # on the terminal
@@ -83,6 +84,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
     begun = [run for run in found.runs if run.results.get("conv")]
     if not begun:
         raise UserError(f"there are no runs in {', '.join(map(str, folders))}: give the folder of a sweep (folders)")
+    check_keys(settings.by or (), begun)
     comparison = sort_into_variants(begun, settings.by, settings.reference)
     unknown = [key for key in comparison.by if key not in comparison.keys]
     if unknown:
@@ -182,14 +184,14 @@ def _write_markdown(report: Report, path: Path) -> None:
         lines += ["", "To know before believing it:", "", *(f"- {sentence}." for sentence in report.warnings)]
     lines += ["", *(f"- **{column.head}**: {column.help}." for column in report.columns)]
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        write_text(temporary, "\n".join(lines) + "\n")
 
 
 def _write_csv(report: Report, path: Path) -> None:
     """A row a variant; for each column the mean over its runs, their standard deviation and half the 95 % interval."""
     parts = ("", "_deviation", "_half_interval")
     head = [*report.comparison.keys, "n", *(column.key + part for column in report.columns for part in parts)]
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         for variant in report.comparison.variants:

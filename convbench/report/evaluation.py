@@ -27,6 +27,7 @@ from convbench.logs.plain_json import to_json
 from convbench.relocate import relocate
 from convbench.report.table import table
 from convbench.run import identity_of
+from convbench.text import open_text, write_text
 from convbench.timing.tuning import use_implementations
 
 log = logging.getLogger("convbench")
@@ -181,7 +182,7 @@ class Evaluation:
         }
         place = self._place(split_name)
         with atomic_path(place / "metrics.json") as temporary:
-            temporary.write_text(to_json(metrics, indent=1) + "\n")
+            write_text(temporary, to_json(metrics, indent=1) + "\n")
         _write_csv(
             place / "confusion_matrix.csv",
             ["true class", *classes],
@@ -230,7 +231,7 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Ten
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         writer.writerows(rows)

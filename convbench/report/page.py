@@ -7,6 +7,7 @@ from typing import Any
 
 from convbench.logs.files import atomic_path
 from convbench.logs.plain_json import to_json
+from convbench.text import write_text
 
 ASSETS = Path(__file__).with_name("page")
 SCRIPTS = ("common.js", "charts.js", "report.js")  # in this order: each uses the ones before it
@@ -39,7 +40,7 @@ def write_page(path: Path, data: dict[str, Any]) -> None:
     # one pass: what the data say is never taken for a mark
     page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("report.html"))
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        write_text(temporary, page)
 
 
 def _asset(name: str) -> str:

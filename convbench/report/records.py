@@ -1,8 +1,9 @@
 """Run folders as they lie on disk: found, read, and never fatal when broken."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 
 import yaml
 
+from convbench.errors import UserError
 from convbench.logs.files import RunFolder
+from convbench.schema import near
+from convbench.text import read_text
 
+_DERIVED = ("status", "model", "conv", "data", "augment", "optimizer", "schedule")  # known of every run that has begun
+_ASKED = 100  # runs whose keys are told to whoever has mistyped one
+_ABSENT = object()
 # What lies in or beside run folders and holds no runs.
 _NO_RUNS = {"checkpoints", "evaluation", "report", ".submitit", ".git"}
 # The parser written in C, ten times as fast, where PyYAML comes with it
@@ -76,10 +83,50 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The composed configuration; empty if it cannot be read."""
         try:
-            loaded = yaml.load((self.folder / "config.yaml").read_text(), _LOADER)
-        except (OSError, yaml.YAMLError):
+            text = read_text(self.folder / "config.yaml")
+        except OSError:
             return {}
-        return loaded if isinstance(loaded, dict) else {}
+        for loader in (_LOADER, yaml.SafeLoader):  # the one in C takes no bytes of a path that are no UTF-8
+            with contextlib.suppress(yaml.YAMLError):
+                loaded = yaml.load(text, loader)
+                return loaded if isinstance(loaded, dict) else {}
+        return {}
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """What the run has for a key of its results or, dotted, of its configuration; `default` if it has none."""
+        if key in self.results:
+            return self.results[key]
+        value: Any = self.config()
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    def keys(self) -> Iterator[str]:
+        """The keys for which it has a value, those of its configuration dotted."""
+
+        def walk(node: dict[str, Any], prefix: str) -> Iterator[str]:
+            for key, value in node.items():
+                if isinstance(value, dict):
+                    yield from walk(value, f"{prefix}{key}.")
+                else:
+                    yield f"{prefix}{key}"
+
+        yield from self.results
+        yield from walk(self.config(), "")
+
+
+def check_keys(keys: Iterable[str], runs: Sequence[Run]) -> None:
+    """Refuse a key that no run has: it would tell no run from another, as if all were alike.
+
+    Raises:
+        UserError: naming the keys that come near it.
+    """
+    for key in keys if runs else ():
+        if key not in _DERIVED and all(run.value(key, _ABSENT) is _ABSENT for run in runs):
+            known = {*_DERIVED, *(name for run in runs[:_ASKED] for name in run.keys())}  # noqa: SIM118
+            raise UserError(f"no run has a key {key}: choose {', '.join(near(key, known))} ({key})")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from convbench.logs.files import RunFolder, atomic_path, now
 from convbench.logs.plain_json import to_json
 from convbench.sweeps.jobs import results_of
 from convbench.sweeps.progress import Progress
+from convbench.text import write_text
 
 log = logging.getLogger("convbench")
 
@@ -43,7 +44,7 @@ class SweepCallback(Callback):
             "jobs": self.jobs,
         }
         with atomic_path(self.folder / "sweep.json") as temporary:
-            temporary.write_text(to_json(said) + "\n")
+            write_text(temporary, to_json(said) + "\n")
         self.progress = Progress(self.folder, self.jobs)
         # Elsewhere jobs say nothing here: the progress is all that a person sees.
         if not self.launcher.endswith("BasicLauncher"):
@@ -120,8 +121,10 @@ def _count(config: DictConfig) -> int | None:
         return int(trials)
     words = list(config.hydra.overrides.task)
     words += [f"{key}={value}" for key, value in (OmegaConf.select(config, "hydra.sweeper.params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides(words)
+    last = {override.get_key_element(): override for override in parsed}  # given twice, the last counts
     count = 1
-    for override in OverridesParser.create().parse_overrides(words):
+    for override in last.values():
         if override.is_sweep_override():
             count *= len(list(override.sweep_string_iterator()))
     return count

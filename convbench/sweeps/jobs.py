@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from convbench.config import config_hash
 from convbench.logs.files import RunFolder
+from convbench.text import read_text
 
 _NAME_DIGITS = 6  # of the hash, in the name of a folder whose plain name is another job's
 
@@ -21,7 +22,7 @@ def results_of(sweep: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The jobs that a sweep has begun, by name: their folders and what came out so far; unreadable ones left out."""
     for path in sorted(sweep.glob("*/results.json")):
         try:
-            yield path.parent, json.loads(path.read_text())
+            yield path.parent, json.loads(read_text(path))
         except (OSError, ValueError):
             continue
 
@@ -54,7 +55,7 @@ def is_called_off(sweep: Path) -> bool:
 def read_sweep(sweep: Path) -> dict[str, Any]:
     """What `sweep.json` says: the command, when it was given, how many jobs it has (None: nobody knows)."""
     try:
-        said = json.loads((sweep / "sweep.json").read_text())
+        said = json.loads(read_text(sweep / "sweep.json"))
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
@@ -65,7 +66,7 @@ def what_to_do(folder: RunFolder, retry_failed: bool) -> str:
     if not folder.results_path.exists():
         return "start"
     try:
-        status = json.loads(folder.results_path.read_text())["status"]
+        status = json.loads(read_text(folder.results_path))["status"]
     except (ValueError, KeyError):
         return "start"
     if status == "finished" or (status == "failed" and not retry_failed):

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from convbench.logs.plain_json import to_json
+from convbench.text import open_text, write_text
 
 _BLUE, _GREY = "#0072B2", "#999999"  # told apart also by the colour-blind, and in grey
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each row; all have the same keys."""
-    with path.open("w", newline="") as file:
+    with open_text(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
@@ -20,7 +21,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON; null for a number that is not finite."""
-    path.write_text(to_json(content, indent=1) + "\n")
+    write_text(path, to_json(content, indent=1) + "\n")
 
 
 def bar_chart(path: Path, bars: Mapping[str, float], title: str, unit: str, marked: Sequence[str] = ()) -> None:

@@ -260,6 +260,12 @@ def test_a_slip_is_answered_in_a_sentence(run_here, arguments, said):
     assert said in done.err
 
 
+def test_a_key_that_no_run_has_is_no_key_to_compare_by(sweep, run_here):
+    done = run_here("compare", str(sweep), "by=[optimizer.lrr]")
+    assert done.code == 2
+    assert "optimizer.lr," in done.err.partition("optimizer.lrr: choose ")[2]
+
+
 def test_a_report_can_be_made_while_a_sweep_goes_on(sweep):
     write_run(sweep / "conv=dynamic,seed=9", "dynamic", 9, status="running", test=None)
     assert any("seed=9 is not in it: killed" in warning for warning in report_on(sweep).warnings)
