@@ -39,7 +39,8 @@ def _subject(config: DictConfig, name: str) -> Any:
     factory, kind = conv_factory(keys["_target_"], **arguments), conv_class(keys["_target_"])
     if not issubclass(kind, Conv2dBase):
         return Subject(name, factory, "", (), config.seed)
-    return Subject(name, factory, arguments["implementation"], tuple(kind.implementations), config.seed)
+    implementation = arguments.get("implementation", kind.counted_as)  # its key may have been taken away
+    return Subject(name, factory, implementation, tuple(kind.implementations), config.seed)
 
 
 if __name__ == "__main__":

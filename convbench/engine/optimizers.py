@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from convbench.errors import UserError
+
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
     """Two groups: weights, and what weight decay would only harm, norms and biases (He et al., arXiv 1812.01187).
@@ -32,10 +34,20 @@ def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, devic
         factory: a partial of an optimizer class with its arguments.
         network: on its device already.
         device: of the network.
+
+    Raises:
+        UserError: if the optimizer does not take the arguments together.
     """
     known = inspect.signature(getattr(factory, "func", factory)).parameters
     wanted = {"fused": True} | ({"capturable": True} if device.type == "cuda" else {})
-    optimizer = factory(parameter_groups(network), **{name: value for name, value in wanted.items() if name in known})
+    given = getattr(factory, "keywords", {})
+    if given.get("foreach") or given.get("differentiable") or "fused" in given:
+        del wanted["fused"]  # a person's own choice of how it computes
+    taken = {name: value for name, value in wanted.items() if name in known}
+    try:
+        optimizer = factory(parameter_groups(network), **taken)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"the optimizer does not take these values: {error} (optimizer)") from error
     if device.type == "cuda":
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
