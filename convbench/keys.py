@@ -128,15 +128,15 @@ _PROBABILITY = Limits(0, 1, high_open=True)
 _SEED = at_least(0, 2**63 - 1)
 _DEVICE = one_of("auto", "cpu", "cuda", "mps")
 # Where a large number would only keep the machine busy building what nothing could train.
-_DEPTH, _WIDTH, _SIDE, _KERNEL = 10_000, 1_000_000, 100_000, 1_001
+_DEPTH, _WIDTH, _SIDE, _KERNEL, _IMAGES = 10_000, 1_000_000, 100_000, 1_001, 1_000_000_000
 _WIDTHS = Limits(1, _WIDTH, lengths=(1, 100))
 _COUNTS = Limits(1, _DEPTH, lengths=(1, 100))
 
 # By key; where two constructors mean different things by one name, by `key of Class`.
 LIMITS: dict[str, Limits] = {
     "seed": _SEED,
-    "epochs": at_least(1),
-    "batch_size": at_least(1),
+    "epochs": at_least(1, _IMAGES),
+    "batch_size": at_least(1, _IMAGES),
     "label_smoothing": _PROBABILITY,
     "engine.device": _DEVICE,
     "engine.autocast": one_of("none", "bf16", "fp16"),
@@ -149,9 +149,9 @@ LIMITS: dict[str, Limits] = {
     "data.image_size": at_least(1, _SIDE),
     "data.image_size of Shapes": at_least(16, _SIDE),
     "data.channels": one_of(1, 3),
-    "data.train": at_least(10),
-    "data.val": at_least(10),
-    "data.test": at_least(10),
+    "data.train": at_least(10, _IMAGES),
+    "data.val": at_least(10, _IMAGES),
+    "data.test": at_least(10, _IMAGES),
     "data.seed": _SEED,
     "data.split_seed": _SEED,
     "data.val_fraction": _SHARE,

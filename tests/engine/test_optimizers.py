@@ -77,6 +77,14 @@ def test_an_optimizer_without_a_fused_kernel_is_built_all_the_same() -> None:
     assert isinstance(optimizer, torch.optim.Adamax)
 
 
+def test_another_way_to_compute_can_be_chosen_and_what_does_not_go_together_is_refused() -> None:
+    chosen = build_optimizer(partial(torch.optim.SGD, lr=0.1, foreach=True), nn.Linear(2, 2), torch.device("cpu"))
+    assert (chosen.defaults["foreach"], chosen.defaults["fused"]) == (True, None)
+    both = partial(torch.optim.SGD, lr=0.1, foreach=True, fused=True)
+    with pytest.raises(UserError, match="optimizer"):
+        build_optimizer(both, nn.Linear(2, 2), torch.device("cpu"))
+
+
 def test_fused_and_plain_steps_agree() -> None:
     torch.manual_seed(0)
     networks = [nn.Linear(5, 5), nn.Linear(5, 5)]
