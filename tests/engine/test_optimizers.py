@@ -6,6 +6,7 @@ from torch import nn
 
 from convbench.convs.dynamic import DynamicConv2d
 from convbench.engine.optimizers import build_optimizer, parameter_groups, set_learning_rate
+from convbench.errors import UserError
 from convbench.models.resnet import ResNet
 
 CPU = torch.device("cpu")
