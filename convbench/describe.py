@@ -32,7 +32,10 @@ def describe(config: DictConfig) -> None:
     print(f"{composition.built.swap.summary()}\n")
     swap = [[row.name, row.description, row.status, row.reason] for row in composition.built.swap.rows]
     print(table([["conv", "of the plain network", "", "why"], *swap], left=4))
-    print("\nparameters: trainable numbers; MACs: multiply-accumulate operations for one image\n")
+    print("\nparameters: trainable numbers; MACs: multiply-accumulate operations for one image")
+    if summary.uncounted:
+        print(f"not counted: {summary.uncounted}")
+    print()
     print(table(rows, left=2, has_total=True))
 
 

@@ -172,9 +172,18 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
         with torch.device("meta"):  # shapes are all that is counted
             return _swapped(config, conv, spec, **arguments)
 
+    def summary_of(network: nn.Module) -> Summary:
+        summary = _summary(network, spec)
+        if quantity == "macs" and summary.uncounted:
+            raise UserError(
+                f"model.match=macs needs to count all multiplications, and {summary.uncounted} cannot be counted: give "
+                "model.match=params, or give the class a method multiply_accumulates (model.match)"
+            )
+        return summary
+
     def measure(**arguments: Any) -> Candidate:
         network, swap = built(config.conv, **arguments)
-        cost = count_parameters(network) if quantity == "params" else _summary(network, spec).macs
+        cost = count_parameters(network) if quantity == "params" else summary_of(network).macs
         return Candidate(cost, frozenset(row.name for row in swap.swapped))
 
     reference, _ = built(reference_conv)
@@ -184,7 +193,8 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
             f"model.match={quantity} scales the widths of a network, and {type(reference).__name__} has none to scale: "
             f"choose another model, or leave model.match away (model.match)"
         )
-    budget = _summary(reference, spec)
+    budget = summary_of(reference)
+    summary_of(built(config.conv)[0])
     target = budget.parameters if quantity == "params" else budget.macs
     arguments = match_budget(measure, target, widths, config.model.get("depth"))
     return Matched(quantity, conv, budget.parameters, budget.macs, arguments)

@@ -70,6 +70,10 @@ class Run:
             model=composition.built.name,
             params=composition.built.summary.parameters,
             macs=composition.built.summary.macs,
+            not_counted=[
+                {"operator": operator, "layers": list(names)}
+                for operator, names in composition.built.summary.not_counted.items()
+            ],
             matched=None if composition.built.matched is None else asdict(composition.built.matched),
             device=describe_device(composition.device),
         )
@@ -198,7 +202,8 @@ class Run:
             "data": f"{self.folder.results['data']}: {', '.join(counts)}; "
             f"{spec.channels}x{spec.image_size}x{spec.image_size}, {len(spec.classes)} classes",
             "model": f"{composition.built.name}: {summary.parameters:,} parameters, "
-            f"{_engineering(summary.macs)} MACs an image",
+            f"{_engineering(summary.macs)} MACs an image"
+            + (f"; not counted: {summary.uncounted}" if summary.uncounted else ""),
             **({} if matched is None else {"budget": matched.summary(summary)}),
             "conv": f"{self.folder.results['conv']}: {training.swap.summary()}",
             "run": f"{config.epochs} epochs of {len(training.train)} steps of {config.batch_size} images, "

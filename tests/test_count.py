@@ -102,6 +102,68 @@ def test_a_conv_made_of_layers_is_one_row() -> None:
     assert row.parameters == 16 * 5 + 5 * 4 + 4 + 4 * (16 * 24 * 9 + 24)
 
 
+@torch.library.custom_op("convbench_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """An operator that knows no shapes without numbers."""
+    return 2 * x
+
+
+class Doubling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return doubled(self.part(x))
+
+
+class ReportingDoubling(Doubling):
+    def multiply_accumulates(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        return 1000
+
+
+def test_operators_that_nobody_counts_are_named_with_the_layers_that_use_them() -> None:
+    summary = summarise(nn.Sequential(Doubling(), nn.ReLU(), Doubling()), 3, 4)
+    assert summary.not_counted == {"convbench_tests::doubled": ("0", "2")}
+    assert summary.uncounted == "convbench_tests::doubled in 2 layers"
+    assert summary.macs == 2 * 16 * 9
+
+
+def test_what_a_class_reports_of_itself_is_counted_and_asks_no_further_questions() -> None:
+    summary = summarise(nn.Sequential(ReportingDoubling()), 3, 4)
+    assert summary.not_counted == {}
+    assert summary.macs == 1000 + 16 * 9
+
+
+@pytest.mark.parametrize("operator", ["fft", "grid_sampler", "cdist"])
+def test_pytorchs_own_operators_without_a_formula_are_named(operator: str) -> None:
+    class Using(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if operator == "fft":
+                return torch.fft.rfft2(x).abs()
+            if operator == "cdist":
+                return torch.cdist(x, x)
+            return nn.functional.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), align_corners=False)
+
+    (named,) = summarise(Using(), 3, 4).not_counted
+    assert operator in named
+
+
+def test_attention_is_counted_and_its_softmax_needs_no_rule() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pixels = x.flatten(2).transpose(1, 2)
+            return self.attention(pixels, pixels, pixels, need_weights=False)[0]
+
+    summary = summarise(Attending(), 4, 4)
+    assert summary.not_counted == {}
+    assert summary.macs == 4 * 16 * 4 * 4 + 2 * 16 * 16 * 4  # four projections of 16 pixels; scores and weighted sums
+
+
 def test_resnet18_at_224_pixels_costs_1_81_billion_macs() -> None:
     with torch.device("meta"):
         network = ResNet(18, 1000, stem="7x7")

@@ -111,6 +111,76 @@ class RefusingConv2d(StandardConv2d):
         self._refuse("takes nothing")
 
 
+class ScalarGainConv2d(nn.Conv2d):
+    """A factor without dimensions, whose gradient is a sum of numbers of both signs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gain = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * super().forward(x)
+
+
+class InnerLayersConv2d(nn.Conv2d):
+    """A layer inside that knows nothing of the dtype and the device asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mix = nn.Conv2d(self.out_channels, self.out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(super().forward(x))
+
+
+class NormedConv2d(nn.Conv2d):
+    """The gradient of a bias before a norm is zero, and sums up numbers that are not."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.norm = nn.BatchNorm2d(self.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(super().forward(x))
+
+
+class MaskedConv2d(nn.Conv2d):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_buffer("mask", torch.ones(self.weight.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+
+class BiaslessConv2d(nn.Conv2d):
+    def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, bias=False, **kwargs)
+
+
+class BatchMeanConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0, keepdim=True))
+
+
+class UnpaddedConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+@torch.library.custom_op("convbench_tests::tripled", mutates_args=())
+def tripled(x: Tensor) -> Tensor:
+    return 3 * x
+
+
+tripled.register_autograd(lambda ctx, gradient: 3 * gradient)
+
+
+class CustomOperatorConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(tripled(x))
+
+
 def rows(said: str) -> dict[str, str]:
     """Verdict by the name of the examination."""
     found = re.findall(r"^(PASS|WARN|FAIL|SKIP)  (.{16})  ", said, re.MULTILINE)
@@ -161,6 +231,10 @@ def test_a_per_image_conv_is_told_which_implementation_can_be_exported(run_here:
         (DiceConv2d, "determinism", "WARN"),
         (RefusingConv2d, "layers", "FAIL"),
         (DisagreeingConv2d, "= forgetful", "FAIL"),
+        (BiaslessConv2d, "contract", "FAIL"),
+        (BatchMeanConv2d, "contract", "FAIL"),
+        (UnpaddedConv2d, "contract", "FAIL"),
+        (CustomOperatorConv2d, "FLOP counter", "WARN"),
     ],
 )
 def test_a_sick_conv_is_found_out_by_the_examination_for_it(
@@ -172,6 +246,13 @@ def test_a_sick_conv_is_found_out_by_the_examination_for_it(
     assert examination in last
     assert last.startswith(f"{kind.__name__}: {'FAIL' if 'FAIL' in rows(done.out).values() else 'PASS'}")
     assert done.code == (1 if "FAIL" in rows(done.out).values() else 0)
+
+
+@pytest.mark.parametrize("kind", [ScalarGainConv2d, InnerLayersConv2d, NormedConv2d, MaskedConv2d])
+def test_a_sound_class_of_ones_own_fails_nothing(run_here: Any, kind: type[nn.Module]) -> None:
+    done = run_here("doctor", f"conv._target_={__name__}.{kind.__name__}", "~conv.implementation")
+    assert "FAIL" not in rows(done.out).values(), done.out
+    assert done.code == 0
 
 
 def test_a_class_that_is_no_conv_is_told_so(run_here: Any) -> None:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 from convbench.errors import UserError
 from convbench.match import TOLERANCE, Candidate, match_budget
@@ -104,3 +105,19 @@ def test_what_cannot_be_matched_is_told_why(run_here: Any) -> None:
     assert (done.code, "model.match_to=cheap is no conv: choose" in done.err) == (2, True)
     done = run_here("describe", "model.match=flops")
     assert (done.code, "model.match=flops is out of range: give one of params, macs" in done.err) == (2, True)
+
+
+class UncountedConv2d(torch.nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(super().forward(x)), s=None)
+
+
+def test_macs_that_cannot_be_counted_are_matched_with_nothing(run_here: Any) -> None:
+    words = (f"conv._target_={__name__}.UncountedConv2d", "~conv.implementation", "model.depth=8")
+    refused = run_here("describe", *words, "model.match=macs")
+    assert refused.code == 2
+    assert "fft" in refused.err
+    assert "model.match=params" in refused.err
+    counted = run_here("describe", *words)
+    assert counted.code == 0
+    assert "not counted: aten::_fft" in counted.out

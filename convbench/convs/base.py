@@ -49,6 +49,10 @@ class Conv2dBase(nn.Module):
             super().__init__(*conv2d, implementation=implementation, **geometry)
             self.weight = self._parameter(self.out_channels, self.in_channels, *self.kernel_size)
 
+    What `FlopCounterMode` cannot see of it, products that are added up elsewhere than in convolutions and matrix
+    products, it reports by a method `multiply_accumulates(input_shape, output_shape) -> int`, for all N images; so may
+    any other module (`convbench.count`).
+
     It owns one layout of parameters, makes them in its constructor, and in `forward` hands them to `self._function`, a
     pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout belongs to the conv
     and not to the implementation, so checkpoints move between implementations. A layer that it cannot take, it refuses

@@ -163,6 +163,14 @@ class DeformableConv2d(Conv2dBase):
             y = self._function(seen, offset, mask.sigmoid(), self.weight.to(exact), bias, *self._geometry)
         return y.to(x.dtype)
 
+    def multiply_accumulates(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        """Give the four products of each sample, which is read bilinearly: neighbours by their shares of it.
+
+        There are N * C_in * K_h * K_w * H_out * W_out samples.
+        """
+        images, _, high, wide = output_shape
+        return 4 * images * self.in_channels * self.kernel_size[0] * self.kernel_size[1] * high * wide
+
     def _slowed(self, parameter: Tensor) -> Tensor:
         """Give the parameter as it is, with a gradient of `offset_rate` times its own."""
         return self.offset_rate * parameter + (1 - self.offset_rate) * parameter.detach()

@@ -1,5 +1,6 @@
 """Involution: a kernel for every place, the same for many channels, made from what is there."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -121,6 +122,10 @@ class Involution2d(Conv2dBase):
         kernels = self._kernels(centres).unflatten(1, (self.kernel_groups, -1))
         y = self._function(padded, kernels, self.kernel_size, stride, padding, dilation)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+
+    def multiply_accumulates(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        """Give the N * C * K_h * K_w * H_out * W_out products of pixels and kernels, which no counter sees."""
+        return math.prod(output_shape) * self.kernel_size[0] * self.kernel_size[1]
 
     def _kernels(self, centres: Tensor) -> Tensor:
         """Make the kernels (N, G * T, H_out, W_out) from the pixels (N, C, H_out, W_out) under their centres."""

@@ -7,6 +7,7 @@ from convbench.examine.subject import Finding, Subject
 
 _EXAMINATIONS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
     "layers": agreement.layers,
+    "contract": agreement.contract,
     "implementations": agreement.implementations,
     "gradients": agreement.gradients,
     "variance": start.variance,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from convbench.examine.subject import Finding, Subject, difference, run
+from convbench.examine.subject import Finding, Subject, difference, run, sizes
 
 
 def state(subject: Subject) -> Iterator[Finding]:
@@ -40,11 +40,11 @@ def determinism(subject: Subject) -> Iterator[Finding]:
 
 def channels_last(subject: Subject) -> Iterator[Finding]:
     """Channels last in memory has to give the same results, and should come out as it went in."""
-    conv, x = subject.make(), subject.images()
-    wanted = run(conv, x)
+    conv, x = subject.make(dtype=torch.float64), subject.images(dtype=torch.float64)
+    wanted, scale = run(conv, x), sizes(conv, x)
     conv.to(memory_format=torch.channels_last)
     got = run(conv, x.to(memory_format=torch.channels_last))
-    if not difference(got, wanted) < 1e-4:
+    if not difference(got, wanted, scale) < 1e-10:
         yield Finding("channels_last", "FAIL", "gives other results than channels first")
     elif not got[0].is_contiguous(memory_format=torch.channels_last):
         yield Finding("channels_last", "WARN", "same results, but channels first comes out: a copy for the next layer")

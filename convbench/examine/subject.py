@@ -1,7 +1,7 @@
 """The conv type under examination, and what an examination says of it."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convbench.convs.base import Conv2dBase
 
 Verdict = Literal["PASS", "WARN", "FAIL", "SKIP"]
+_TINY = 1e-6  # a relative change, far above the precision of float64 and far below everything else
 CHANNELS = 8  # enough for groups of 4; the pure Python loops still follow
 
 # A name for each layer, and nn.Conv2d's arguments beside CHANNELS to CHANNELS.
@@ -68,7 +69,8 @@ class Subject:
             UserError: the conv refuses the layer.
         """
         with seeded(self.seed):
-            return self.factory(CHANNELS, CHANNELS, **self.layers[layer], device=device, dtype=dtype)
+            conv = self.factory(CHANNELS, CHANNELS, **self.layers[layer])
+        return conv.to(device=device, dtype=dtype)  # layers inside a conv may ignore arguments of this name
 
     def images(self, batch: int = 2, dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
         """Random images `(batch, CHANNELS, 6, 7)`; others for each `draw`."""
@@ -96,7 +98,10 @@ def with_implementation(conv: nn.Module, implementation: str) -> nn.Module:
     return twin
 
 
-def run(conv: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+Results = tuple[Tensor, dict[str, Tensor]]  # an output, and gradients by the name of what they are of
+
+
+def run(conv: nn.Module, x: Tensor) -> Results:
     """The output, and the gradients of input and parameters for one fixed, uneven gradient of the output."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = conv(x)
@@ -109,11 +114,45 @@ def run(conv: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     }
 
 
-def difference(got: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[str, Tensor]]) -> float:
-    """The largest difference of output or gradients, relative to the largest number of the wanted tensor."""
-    errors = []
-    for a, b in [(got[0], wanted[0]), *((got[1][key], wanted[1][key]) for key in wanted[1])]:
-        if a.shape != b.shape:
-            return float("inf")
-        errors.append(((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-3)).item())
+def sizes(conv: nn.Module, x: Tensor) -> dict[str, float]:
+    """How large the numbers are that are summed up to the output ("") and to each gradient.
+
+    A sum of large numbers of both signs may be small, as the gradient of a single factor is, and no arithmetic gives it
+    more exactly than its parts. How large these are, tells a tiny random change of everything that is summed: the sum
+    changes in proportion to them. Results that are no such sums are as large as they are.
+
+    Args:
+        conv: in float64.
+        x: images in float64, `(N, C, H, W)`.
+    """
+    shaken = copy.deepcopy(conv)
+    with seeded(0), torch.no_grad():
+        for parameter in shaken.parameters():
+            parameter.mul_(1 + _TINY * torch.randn_like(parameter))
+        shaken_x = x * (1 + _TINY * torch.randn_like(x))
+    plain, other = _flat(run(conv, x)), _flat(run(shaken, shaken_x))
+    sizes = {
+        name: max(value.abs().max().item(), (other[name] - value).abs().max().item() / _TINY, 1e-3)
+        for name, value in plain.items()
+    }
+    # Before a norm, the gradient of a bias is zero whatever it sums up; its parts are as large as other gradients.
+    least = 0.1 * max(size for name, size in sizes.items() if name)
+    return {name: max(size, least) if name else size for name, size in sizes.items()}
+
+
+def terms(conv: nn.Module) -> int:
+    """The most products that one number of a layer's output adds up, of all layers inside a conv."""
+    return max((value.numel() // value.shape[0] for value in conv.parameters() if value.ndim > 1), default=1)
+
+
+def difference(got: Results, wanted: Results, scale: Mapping[str, float]) -> float:
+    """The largest difference of output or gradients, relative to the `sizes` of what they sum up."""
+    ours, theirs = _flat(got), _flat(wanted)
+    if any(ours[name].shape != theirs[name].shape for name in theirs):
+        return float("inf")
+    errors = [(ours[name].double() - theirs[name].double()).abs().max().item() / scale[name] for name in theirs]
     return max(errors) if all(error == error for error in errors) else float("nan")
+
+
+def _flat(results: Results) -> dict[str, Tensor]:
+    return {"": results[0], **results[1]}

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from convbench.convs.base import Conv2dBase
+from convbench.count import Counter, count
 from convbench.errors import UserError
 from convbench.examine.subject import CHANNELS, LAYERS, Finding, Subject, with_implementation
 
@@ -64,27 +63,26 @@ def _set_temperature(conv: nn.Module, value: float) -> None:
 
 
 def counting(subject: Subject) -> Iterator[Finding]:
-    """The counter of floating-point operations has to see the conv, on tensors without values."""
-    conv = subject.make(device="meta")
-    if isinstance(conv, Conv2dBase):
-        conv.use(conv.counted_as)
-    flops = _flops(conv, 2)
-    standard = _flops(nn.Conv2d(CHANNELS, CHANNELS, **LAYERS["3x3"], device="meta"), 2)
-    if flops == 0:
+    """What tables will say of the conv's multiplications, and whether they will say all."""
+    conv = subject.make()
+    counter, more = _count(conv, 2), _count(conv, 4)
+    standard = _count(nn.Conv2d(CHANNELS, CHANNELS, **LAYERS["3x3"]), 2)
+    if counter.not_counted:
+        text = f"does not count {', '.join(counter.not_counted)}: MACs are too low; a method multiply_accumulates helps"
+        yield Finding("FLOP counter", "WARN", text)
+    elif counter.macs == 0:
         yield Finding("FLOP counter", "WARN", "sees nothing: tables will say 0 MACs")
     else:
-        is_proportional = _flops(conv, 4) >= 1.5 * flops
-        text = f"sees {flops / standard:.2f} of the standard conv's multiplications"
+        is_proportional = more.macs >= 1.5 * counter.macs
+        text = f"sees {counter.macs / standard.macs:.2f} of the standard conv's multiplications"
         if is_proportional:
             yield Finding("FLOP counter", "PASS", text)
         else:
             yield Finding("FLOP counter", "WARN", f"{text}, and no more for more images")
 
 
-def _flops(conv: nn.Module, batch: int) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        conv(torch.empty(batch, CHANNELS, 6, 7, device="meta"))
-    return counter.get_total_flops()
+def _count(conv: nn.Module, batch: int) -> Counter:
+    return count(conv, (batch, CHANNELS, 6, 7))[1]
 
 
 def onnx(subject: Subject) -> Iterator[Finding]:
