@@ -49,11 +49,11 @@ class CoordConv2d(Conv2dBase):
 
         y[n, o] = bias[o] + sum_i weight[o, i] * [x[n], row, column]_i
 
-    where row and column run from -1 to 1 over the image, and with `radius` a third map holds the distance from the
-    centre, sqrt(row^2 + column^2). So an output may depend on the place, which a convolution alone cannot; with zeros
-    in the weights of the coordinates it is the standard convolution. It costs C_out * K_h * K_w weights a coordinate.
-    The coordinates are those of the layer's input, and are padded as it is. Grouped layers are refused: a group of
-    their own is not what the coordinates are for.
+    where row and column run from -1 to 1 over the image (and are 0, the centre, where it has one row or column), and
+    with `radius` a third map holds the distance from the centre, sqrt(row^2 + column^2). So an output may depend on the
+    place, which a convolution alone cannot; with zeros in the weights of the coordinates it is the standard
+    convolution. It costs C_out * K_h * K_w weights a coordinate. The coordinates are those of the layer's input, and
+    are padded as it is. Grouped layers are refused: a group of their own is not what the coordinates are for.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (C_out, C_in + 2 or 3, K_h, K_w) and `bias` (C_out,), drawn as an `nn.Conv2d` of this shape would draw them.
@@ -96,10 +96,13 @@ class CoordConv2d(Conv2dBase):
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Give rows, columns and, with `radius`, distances of the pixels of (N, C, H, W): (1, 2 or 3, H, W)."""
-        high, wide = x.shape[2:]
         # In float32, which half precision would make coarse steps of, then as the images are.
-        rows = torch.linspace(-1, 1, high, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-        columns = torch.linspace(-1, 1, wide, device=x.device, dtype=rows.dtype)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        # linspace gives its first end where it has one step, which would be a corner.
+        rows, columns = (
+            torch.linspace(-1, 1, extent, device=x.device, dtype=exact) if extent > 1 else x.new_zeros(1, dtype=exact)
+            for extent in x.shape[2:]
+        )
         maps = list(torch.broadcast_tensors(rows[:, None], columns[None, :]))
         if self.radius:
             maps.append((maps[0] ** 2 + maps[1] ** 2).sqrt())

@@ -103,9 +103,9 @@ class DeformableConv2d(Conv2dBase):
     input. It starts at zero, as published: with no offsets and masks of 1/2 the layer begins as half a standard
     convolution. It adds 3 * D * T * (C_in * T + 1) weights for T taps and D = `offset_groups`, the blocks of input
     channels with offsets of their own. As published, the weights of the offsets learn at `offset_rate`, a tenth, of the
-    learning rate: their gradients are scaled by it. (An optimizer that divides by the size of gradients, such as AdamW,
-    undoes that.) The paper puts the layer into the last stages of a detector; here `conv.skip` says where it goes.
-    Places are computed in float32, also under autocast: half precision has no digits left for a fraction of a pixel.
+    learning rate, whatever the optimizer: `optimizer_options` asks for it, and the optimizer holds them in groups of
+    their own. The paper puts the layer into the last stages of a detector; here `conv.skip` says where it goes. Places
+    are computed in float32, also under autocast: half precision has no digits left for a fraction of a pixel.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,), drawn as `nn.Conv2d` would draw them; `offset_weight`
@@ -136,7 +136,7 @@ class DeformableConv2d(Conv2dBase):
             self._refuse(f"cannot split its channels into {offset_groups} offset groups (conv.offset_groups)")
         if not offset_rate > 0:
             raise UserError(f"deformable got offset_rate {offset_rate!r}; choose a number above 0 (conv.offset_rate)")
-        self.offset_rate = offset_rate
+        self.optimizer_options = {name: {"lr_scale": offset_rate} for name in ("offset_weight", "offset_bias")}
         numbers = 3 * offset_groups * self.kernel_size[0] * self.kernel_size[1]
         self.weight = self._parameter(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self.bias = self._bias(self.out_channels)
@@ -156,9 +156,9 @@ class DeformableConv2d(Conv2dBase):
         stride, padding, dilation, _ = self._geometry
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # there is none to disable on meta
             seen = self._pad(x).to(exact).contiguous()  # reading here and there is far slower from channels_last
-            weight, shift = self._slowed(self.offset_weight).to(exact), self._slowed(self.offset_bias).to(exact)
-            steering = F.conv2d(seen, weight, shift, stride, padding, dilation)
-            offset, mask = steering.tensor_split([len(shift) // 3 * 2], 1)
+            weights = self.offset_weight.to(exact), self.offset_bias.to(exact)
+            steering = F.conv2d(seen, *weights, stride, padding, dilation)
+            offset, mask = steering.tensor_split([len(self.offset_bias) // 3 * 2], 1)
             bias = None if self.bias is None else self.bias.to(exact)
             y = self._function(seen, offset, mask.sigmoid(), self.weight.to(exact), bias, *self._geometry)
         return y.to(x.dtype)
@@ -170,7 +170,3 @@ class DeformableConv2d(Conv2dBase):
         """
         images, _, high, wide = output_shape
         return 4 * images * self.in_channels * self.kernel_size[0] * self.kernel_size[1] * high * wide
-
-    def _slowed(self, parameter: Tensor) -> Tensor:
-        """Give the parameter as it is, with a gradient of `offset_rate` times its own."""
-        return self.offset_rate * parameter + (1 - self.offset_rate) * parameter.detach()

@@ -45,7 +45,7 @@ class DynamicConv2d(MixedConv2d):
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (K, C_out, C_in/groups * K_h * K_w) and `bias` (K, C_out), each expert drawn as an `nn.Conv2d` of its shape would
-    draw it, and those of `attention`.
+    draw it, and those of `attention`, which a single expert, whose share is 1, does without.
 
     `temperature` is a 0-d buffer and no Python number: a schedule fills it in place (`conv.temperature.fill_(t)`)
     without a recompilation, and checkpoints keep it. A high one makes all experts learn, at 1 an image may choose; the
@@ -74,17 +74,21 @@ class DynamicConv2d(MixedConv2d):
         for argument, value in (("reduction", reduction), ("temperature", temperature)):
             if not value > 0:
                 raise UserError(f"dynamic got {argument} {value!r}; choose a number above 0 (conv.{argument})")
-        self.attention = Attention(self.in_channels, num_experts, reduction, **self._place)
+        is_mixed = num_experts > 1
+        self.attention = Attention(self.in_channels, num_experts, reduction, **self._place) if is_mixed else None
         buffer = torch.tensor(temperature, dtype=torch.float32, device=self._place["device"])
         self.register_buffer("temperature", buffer)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw anew: the attention as its `nn.Linear`, each expert as its `nn.Conv2d`; the temperature stays."""
-        self.attention.squeeze.reset_parameters()
-        self.attention.excite.reset_parameters()
+        if self.attention is not None:
+            self.attention.squeeze.reset_parameters()
+            self.attention.excite.reset_parameters()
         super().reset_parameters()
 
     def shares(self, x: Tensor) -> Tensor:
         """Say how much each image (N, C_in, H, W) takes of each expert: (N, K), which sum to 1."""
+        if self.attention is None:
+            return self._share_of_one(x)
         return F.softmax(self.attention(x) / self.temperature, dim=1)

@@ -167,6 +167,10 @@ class MixedConv2d(Conv2dBase):
         """Describe the layer as `nn.Conv2d` does, and add the experts."""
         return f"{super().extra_repr()}, num_experts={self.num_experts}"
 
+    def _share_of_one(self, x: Tensor) -> Tensor:
+        """Give the share of the only expert, 1 for each image of (N, ...): (N, 1)."""
+        return self.weight.new_ones(len(x), 1)
+
     def _kernels(self) -> Tensor:
         """View the experts' kernels as (K, C_out, C_in/groups, K_h, K_w)."""
         return self.weight.unflatten(2, (-1, *self.kernel_size))

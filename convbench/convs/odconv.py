@@ -24,8 +24,8 @@ class ODConv2d(MixedConv2d):
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (K, C_out, C_in/groups * K_h * K_w) and `bias` (K, C_out), which the experts' shares mix and no other factor
     touches, each expert drawn as an `nn.Conv2d` of its shape would draw it; and those of `squeeze` and the four heads.
-    As published, a 1x1 kernel has no factor for its only tap, and a depthwise one none for its filters, which are the
-    channels. `temperature` is a buffer as in `dynamic`.
+    As published, a 1x1 kernel has no factor for its only tap, a depthwise one none for its filters, which are the
+    channels, and a single expert none for its share, which is 1. `temperature` is a buffer as in `dynamic`.
 
     Unlike the authors' code there is no batch norm in the attention: with it, an image's kernel would depend on the
     other images of its batch, and a batch of one could not be trained on. At the start the three sigmoids give 1/2
@@ -59,7 +59,7 @@ class ODConv2d(MixedConv2d):
         taps = self.kernel_size[0] * self.kernel_size[1]
         is_depthwise = self.groups == self.in_channels == self.out_channels
         self.squeeze = nn.Linear(self.in_channels, hidden, bias=False, **self._place)
-        self.experts = nn.Linear(hidden, num_experts, **self._place)
+        self.experts = None if num_experts == 1 else nn.Linear(hidden, num_experts, **self._place)
         self.channels = nn.Linear(hidden, self.in_channels, **self._place)
         self.filters = None if is_depthwise else nn.Linear(hidden, self.out_channels, **self._place)
         self.taps = None if taps == 1 else nn.Linear(hidden, taps, **self._place)
@@ -95,6 +95,8 @@ class ODConv2d(MixedConv2d):
         return F.relu(self.squeeze(x.mean((2, 3))))
 
     def _shares(self, hidden: Tensor) -> Tensor:
+        if self.experts is None:
+            return self._share_of_one(hidden)
         return F.softmax(self.experts(hidden) / self.temperature, dim=1)
 
     def _factor(self, head: nn.Linear, hidden: Tensor) -> Tensor:

@@ -27,9 +27,18 @@ def training_state(step: TrainStep) -> dict[str, Any]:
 
 
 def restore_training_state(step: TrainStep, state: dict[str, Any]) -> None:
-    """Put `training_state` back; the number of processes may be another one."""
+    """Put `training_state` back; the number of processes may be another one.
+
+    Raises:
+        UserError: if the optimizer of the checkpoint holds its parameters in other groups.
+    """
     step.network.load_state_dict(state["network"])
-    step.optimizer.load_state_dict(state["optimizer"])
+    try:
+        step.optimizer.load_state_dict(state["optimizer"])
+    except ValueError as error:
+        raise UserError(
+            f"the checkpoint groups parameters as another version of convbench does ({error}): train anew (resume)"
+        ) from error
     step.scaler.load_state_dict(state["scaler"])
     processes = [state, *state.get("others", [])]  # earlier versions kept the first process alone
     step.meter.reset()

@@ -1,4 +1,4 @@
-"""From a network and an optimizer's constructor to an optimizer, fused, with weight decay where it belongs."""
+"""From a network and an optimizer's constructor to an optimizer, fused, with groups for what parameters ask for."""
 
 import inspect
 from collections.abc import Callable
@@ -12,16 +12,28 @@ from convbench.errors import UserError
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """Two groups: weights, and what weight decay would only harm, norms and biases (He et al., arXiv 1812.01187).
+    """Weights, then what weight decay would only harm, norms and biases (He et al., arXiv 1812.01187), then the rest.
 
-    Norms hold vectors; a bias may have two dimensions, as a per-image convolution has one for each of its kernels.
+    Norms hold vectors; a bias may have two dimensions, as a per-image convolution has one for each of its kernels. What
+    else a parameter needs, a module says by a mapping `optimizer_options`, from names of parameters, as its
+    `named_parameters` has them, to `weight_decay`, or to `lr_scale`, a factor on the learning rate: parameters that
+    learn at a rate of their own are in groups of their own.
     """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    options = _options(network)
+    decayed: dict[str, Any] = {"params": []}
+    spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    groups = {(None, 1.0): decayed, (0.0, 1.0): spared}
     for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (spared if parameter.ndim <= 1 or name.endswith("bias") else decayed).append(parameter)
-    return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+        if not parameter.requires_grad:
+            continue
+        wanted = options.get(parameter, {})
+        decay = 0.0 if parameter.ndim <= 1 or name.endswith("bias") else wanted.get("weight_decay")
+        scale = wanted.get("lr_scale", 1.0)
+        if (decay, scale) not in groups:
+            own = {} if decay is None else {"weight_decay": decay}
+            groups[decay, scale] = {"params": [], "lr_scale": scale} | own
+        groups[decay, scale]["params"].append(parameter)
+    return list(groups.values())
 
 
 def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, device: torch.device) -> Optimizer:
@@ -51,13 +63,24 @@ def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, devic
     if device.type == "cuda":
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
+    set_learning_rate(optimizer, float(optimizer.defaults["lr"]))
     return optimizer
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:
-    """Write the learning rate where the optimizer reads it, without a host wait."""
+    """Write the learning rate where the optimizer reads it, times each group's `lr_scale`, without a host wait."""
     for group in optimizer.param_groups:
+        rate = value * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(value)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = value
+            group["lr"] = rate
+
+
+def _options(network: nn.Module) -> dict[nn.Parameter, dict[str, float]]:
+    """What the modules of a network ask for their parameters."""
+    found: dict[nn.Parameter, dict[str, float]] = {}
+    for module in network.modules():
+        for name, wanted in getattr(module, "optimizer_options", {}).items():
+            found.setdefault(module.get_parameter(name), {}).update(wanted)
+    return found

@@ -26,6 +26,21 @@ class ChannelNorm(nn.LayerNorm):
         return functional.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
+class LayerScale(nn.Module):
+    """A learned factor for each channel of `(N, C, H, W)`, of 1e-6 at the start; the authors spare it weight decay.
+
+    A vector, as those of norms, which the optimizer spares.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return x * self.weight[:, None, None]
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise 7x7, norm, 1x1 to four times the channels, GELU, 1x1 back, scaled by channel, added: `(N, C, H, W)`."""
 
@@ -35,12 +50,12 @@ class ConvNeXtBlock(nn.Module):
         self.norm = ChannelNorm(channels, eps=1e-6)
         self.expand = nn.Conv2d(channels, 4 * channels, 1)
         self.reduce = nn.Conv2d(4 * channels, channels, 1)
-        self.scale = nn.Parameter(torch.full((channels, 1, 1), 1e-6))
+        self.scale = LayerScale(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         y = self.reduce(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
-        return x + self.scale * y
+        return x + self.scale(y)
 
 
 class ConvNeXt(nn.Module):

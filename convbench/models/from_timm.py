@@ -9,7 +9,7 @@ from convbench.errors import UserError
 
 
 def timm_classifier(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """A timm network with random weights.
+    """A timm network with random weights; what it spares weight decay (`no_weight_decay`) is spared here too.
 
     Args:
         name: as `timm.list_models()` spells it, such as `resnet26d`.
@@ -27,5 +27,8 @@ def timm_classifier(name: str, num_classes: int, in_channels: int) -> nn.Module:
         near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.0)
         raise UserError(f"timm has no network {name!r}; those most like it: {', '.join(near)} (model.name)")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    spared: set[str] = getattr(network, "no_weight_decay", set)()
+    parameters = dict(network.named_parameters())
+    cast(Any, network).optimizer_options = {key: {"weight_decay": 0.0} for key in spared if key in parameters}
     cast(Any, network).name = name
     return network

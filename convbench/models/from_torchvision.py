@@ -8,10 +8,15 @@ from convbench.errors import UserError
 
 # Networks with a second classifier beside the last layers, which would give logits in pairs while training.
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
+# What weight decay would only harm beside norms and biases, as the authors of ViT, Swin and ConvNeXt have it: parts of
+# the names of parameters.
+_SPARED = {"class_token", "pos_embedding", "layer_scale", "relative_position_bias_table", "logit_scale", "cpb_mlp"}
 
 
 def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """A torchvision classification network with random weights.
+
+    Position embeddings, class tokens and layer scales are to have no weight decay, as its authors have it.
 
     Args:
         name: as `torchvision.models.list_models()` spells it, such as `resnet18`.
@@ -33,6 +38,8 @@ def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.
     network: nn.Module = models.get_model(name, **arguments)
     if in_channels != 3:
         _widen_stem(network, in_channels)
+    spared = (key for key, _ in network.named_parameters() if _SPARED & set(key.split(".")))
+    cast(Any, network).optimizer_options = {key: {"weight_decay": 0.0} for key in spared}
     cast(Any, network).name = name
     return network
 

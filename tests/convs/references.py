@@ -117,8 +117,8 @@ def coordconv(conv: nn.Module, x: Tensor, p: dict[str, Tensor]) -> Tensor:
     places = torch.zeros(2, high, wide, dtype=x.dtype)
     for i in range(high):
         for j in range(wide):
-            places[0, i, j] = 2 * i / (high - 1) - 1 if high > 1 else -1
-            places[1, i, j] = 2 * j / (wide - 1) - 1 if wide > 1 else -1
+            places[0, i, j] = 2 * i / (high - 1) - 1 if high > 1 else 0
+            places[1, i, j] = 2 * j / (wide - 1) - 1 if wide > 1 else 0
     seen = torch.cat([x, places.expand(len(x), -1, -1, -1)], 1)
     return _conv2d(conv, seen, p["weight"], p.get("bias"))
 
@@ -186,8 +186,7 @@ def involution(conv: nn.Module, x: Tensor, p: dict[str, Tensor]) -> Tensor:
 def deformable(conv: nn.Module, x: Tensor, p: dict[str, Tensor]) -> Tensor:
     """Tap by tap, on an image with so wide a border of zeros that nobody looks beyond it."""
     kh, kw = conv.kernel_size
-    slowed = [0.1 * p[key] + 0.9 * p[key].detach() for key in ("offset_weight", "offset_bias")]
-    steering = _conv2d(conv, x, *slowed, groups=1)
+    steering = _conv2d(conv, x, p["offset_weight"], p["offset_bias"], groups=1)
     blocks = len(p["offset_bias"]) // (3 * kh * kw)
     offsets = steering[:, : 2 * blocks * kh * kw].reshape(len(x), blocks, kh * kw, 2, *steering.shape[2:])
     masks = 1 / (1 + (-steering[:, 2 * blocks * kh * kw :]).exp()).reshape(len(x), blocks, kh * kw, *steering.shape[2:])

@@ -27,6 +27,18 @@ def test_it_can_say_the_row_the_column_and_the_distance_from_the_centre(implemen
     torch.testing.assert_close(radius, (rows**2 + columns**2).sqrt())
 
 
+@pytest.mark.parametrize("implementation", CoordConv2d.implementations)
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1)])
+def test_a_single_row_or_column_is_the_centre(implementation: str, size: tuple[int, int]) -> None:
+    conv = CoordConv2d(1, 3, 1, bias=False, radius=True, implementation=implementation)
+    conv.weight.data.copy_(torch.eye(4)[1:].view(3, 4, 1, 1))
+    rows, columns, radius = conv(torch.randn(1, 1, *size))[0]
+    ends = {1: torch.tensor([0.0]), 3: torch.tensor([-1.0, 0, 1])}
+    torch.testing.assert_close(rows, ends[size[0]][:, None].expand(size))
+    torch.testing.assert_close(columns, ends[size[1]].expand(size))
+    torch.testing.assert_close(radius, (rows**2 + columns**2).sqrt())
+
+
 def test_grouped_layers_are_refused() -> None:
     with pytest.raises(UnsupportedLayerError, match="coordconv takes no grouped layers"):
         CoordConv2d(8, 8, 3, groups=2)

@@ -6,6 +6,7 @@ import torch
 from convbench.convs.base import UnsupportedLayerError
 from convbench.convs.weight_standardised import WeightStandardisedConv2d
 from convbench.errors import UserError
+from tests.convs.catalogue import YAMLS
 
 
 @pytest.mark.parametrize(("scaled", "deviation"), [(False, 1.0), (True, (16 * 9) ** -0.5)])
@@ -19,14 +20,25 @@ def test_kernels_have_mean_zero_and_a_known_deviation(implementation: str, scale
     torch.testing.assert_close(kernels.std(1, correction=0), torch.full((4,), deviation), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("implementation", WeightStandardisedConv2d.implementations)
+@pytest.mark.parametrize("yaml", [True, False], ids=["yaml", "default"])
+def test_kernels_over_512_channels_have_their_deviation_from_the_start(implementation: str, yaml: bool) -> None:
+    epsilon = {"epsilon": YAMLS["weight_standardised"]["epsilon"]} if yaml else {}
+    torch.manual_seed(0)
+    conv = WeightStandardisedConv2d(512, 4, 3, bias=False, scaled=False, implementation=implementation, **epsilon)
+    kernels = conv(torch.eye(512 * 9).view(-1, 512, 3, 3))[:, :, 0, 0].T  # (4, 512 * 9)
+    torch.testing.assert_close(kernels.std(1, correction=0), torch.ones(4), rtol=1e-3, atol=0)
+
+
 def test_a_constant_image_gives_nothing_but_the_bias() -> None:
     conv = WeightStandardisedConv2d(8, 4, 3)
     y = conv(torch.full((1, 8, 5, 5), 7.0))
     torch.testing.assert_close(y, conv.bias.view(1, 4, 1, 1).expand_as(y), atol=1e-4, rtol=0)
 
 
-def test_kernels_of_one_number_are_refused_and_a_wrong_epsilon_is_told_its_key() -> None:
-    with pytest.raises(UnsupportedLayerError, match="weight_standardised takes no kernels of a single number"):
-        WeightStandardisedConv2d(8, 8, 1, groups=8)
+def test_kernels_of_one_or_two_numbers_are_refused_and_a_wrong_epsilon_is_told_its_key() -> None:
+    for groups in (8, 4):  # kernels of one and of two numbers
+        with pytest.raises(UnsupportedLayerError, match="weight_standardised takes no kernels of fewer than three"):
+            WeightStandardisedConv2d(8, 8, 1, groups=groups)
     with pytest.raises(UserError, match=r"weight_standardised got epsilon 0; choose a number above 0 \(conv.epsilon\)"):
         WeightStandardisedConv2d(8, 8, 3, epsilon=0)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from convbench.convs.deformable import DeformableConv2d
 from convbench.engine import checkpoint
 from convbench.engine.optimizers import build_optimizer
 from convbench.engine.schedules import Anneal, Clock, Constant
@@ -14,9 +15,11 @@ from convbench.errors import UserError
 CPU = torch.device("cpu")
 
 
-def train_step(seed: int = 0) -> TrainStep:
+def train_step(seed: int = 0, offset_rate: float = 0.1) -> TrainStep:
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    conv = DeformableConv2d(3, 2, 1, offset_rate=offset_rate)  # learns at two rates
+    layers = [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)]
+    network = nn.Sequential(conv, nn.Flatten(), *layers)
     factory = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     optimizer = build_optimizer(factory, network, CPU)
     return TrainStep(
@@ -43,6 +46,14 @@ def test_a_restored_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     for name, value in step.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name]), name
     assert step.meter.read() == other.meter.read()
+
+
+def test_a_checkpoint_with_other_groups_of_parameters_is_refused(tmp_path: Path) -> None:
+    step = train_step(offset_rate=1.0)
+    step(0, *batch(0))
+    checkpoint.save(checkpoint.training_state(step), tmp_path / "last.pt")
+    with pytest.raises(UserError, match="groups parameters as another version of convbench does"):
+        checkpoint.restore_training_state(train_step(), checkpoint.load(tmp_path / "last.pt", CPU))
 
 
 def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:

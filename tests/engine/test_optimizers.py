@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from convbench.convs.deformable import DeformableConv2d
 from convbench.convs.dynamic import DynamicConv2d
 from convbench.engine.optimizers import build_optimizer, parameter_groups, set_learning_rate
 from convbench.errors import UserError
+from convbench.models.convnext import ConvNeXt
+from convbench.models.from_torchvision import torchvision_classifier
 from convbench.models.resnet import ResNet
 
 CPU = torch.device("cpu")
@@ -39,7 +42,11 @@ def test_a_bias_with_a_row_for_each_expert_gets_no_weight_decay() -> None:
     assert decayed == {"weight", "attention.squeeze.weight", "attention.excite.weight"}
 
 
-@pytest.mark.parametrize("network", [ResNet(8, 3), DynamicConv2d(4, 8, 3)], ids=["resnet", "dynamic"])
+@pytest.mark.parametrize(
+    "network",
+    [ResNet(8, 3), DynamicConv2d(4, 8, 3), nn.Sequential(DeformableConv2d(4, 8, 3), nn.BatchNorm2d(8))],
+    ids=["resnet", "dynamic", "deformable"],
+)
 def test_every_parameter_is_in_exactly_one_group(network: nn.Module) -> None:
     grouped = [id(parameter) for group in parameter_groups(network) for parameter in group["params"]]
     assert len(grouped) == len(set(grouped))
@@ -119,3 +126,49 @@ def test_a_learning_rate_that_is_a_tensor_is_filled_in_place() -> None:
     for group, tensor in zip(optimizer.param_groups, tensors, strict=True):
         assert group["lr"] is tensor
         assert tensor.item() == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
+def test_weights_of_offsets_learn_and_decay_at_the_offset_rate(optimizer_class: type[torch.optim.Optimizer]) -> None:
+    changes = {}
+    for offset_rate in (1.0, 0.1):
+        conv = DeformableConv2d(4, 8, 3, offset_rate=offset_rate)
+        optimizer = build_optimizer(partial(optimizer_class, lr=0.5, weight_decay=0.2), conv, CPU)
+        set_learning_rate(optimizer, 0.25)
+        for parameter in conv.parameters():
+            nn.init.ones_(parameter)
+            parameter.grad = torch.full_like(parameter, 0.3)
+        optimizer.step()
+        changes[offset_rate] = {name: 1 - value.detach() for name, value in conv.named_parameters()}
+    for name, change in changes[0.1].items():
+        rate = 0.1 if name.startswith("offset") else 1.0
+        torch.testing.assert_close(change, rate * changes[1.0][name], rtol=1e-4, atol=0)
+    weight, bias = changes[0.1]["offset_weight"], changes[0.1]["offset_bias"]
+    assert (weight.amin() - bias.amax()).item() == pytest.approx(0.25 * 0.1 * 0.2 * 1, rel=1e-3)  # the decay of a one
+
+
+def test_a_rate_of_its_own_is_a_tensor_of_its_own_that_is_filled_in_place() -> None:
+    optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), DeformableConv2d(4, 8, 3), CPU)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    tensors = [torch.tensor(0.1) for _ in optimizer.param_groups]
+    for group, tensor in zip(optimizer.param_groups, tensors, strict=True):
+        group["lr"] = tensor
+    set_learning_rate(optimizer, 0.5)
+    assert all(group["lr"] is tensor for group, tensor in zip(optimizer.param_groups, tensors, strict=True))
+    assert [tensor.item() for tensor in tensors] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+
+
+def test_what_authors_spare_beside_norms_and_biases_gets_no_weight_decay() -> None:
+    ours, _ = spared_and_decayed(ConvNeXt([1, 1], "3x3", 10, widths=[4, 8]))
+    assert {"features.1.0.scale.weight", "features.3.0.scale.weight"} <= ours
+    wanted = {
+        "convnext_tiny": {"features.1.0.layer_scale"},
+        "vit_b_16": {"class_token", "encoder.pos_embedding"},
+        "swin_v2_t": {"features.1.0.attn.logit_scale", "features.1.0.attn.cpb_mlp.0.weight"},
+        "swin_t": {"features.1.0.attn.relative_position_bias_table"},
+    }
+    for name, parameters in wanted.items():
+        with torch.device("meta"):
+            spared, decayed = spared_and_decayed(torchvision_classifier(name, 10, 3))
+        assert parameters <= spared, name
+        assert all("weight" in key for key in decayed), name
