@@ -65,6 +65,8 @@ class Conv2dBase(nn.Module):
             an implementation without an entry takes every layer that the conv takes.
         only_on: Name of an implementation -> the type of device that it is written for, if it computes as another one
             elsewhere.
+        outputs_scale_with: Names of parameters (or of lists of them) that have the outputs, but for the bias, as large
+            when they are multiplied by a number; empty if there are none.
         counted_as: The implementation that defines the multiplications of the method, and whose operations
             `FlopCounterMode` counts correctly, also on meta tensors.
 
@@ -77,6 +79,7 @@ class Conv2dBase(nn.Module):
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]]
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     only_on: ClassVar[Mapping[str, str]] = {}
+    outputs_scale_with: ClassVar[tuple[str, ...]] = ("weight",)
     counted_as: ClassVar[str]
 
     def __init_subclass__(cls, **arguments: Any) -> None:

@@ -97,6 +97,7 @@ class BlueprintSConv2d(Conv2dBase):
         "merged": merged,
         "folded": folded,
     }
+    outputs_scale_with: ClassVar[tuple[str, ...]] = ("depthwise_weight",)
     counted_as: ClassVar[str] = "factored"
 
     def __init__(

@@ -92,6 +92,7 @@ class DepthwiseSeparableConv2d(Conv2dBase):
         "linear": linear,
         "folded": folded,
     }
+    outputs_scale_with: ClassVar[tuple[str, ...]] = ("pointwise_weight",)
     counted_as: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:

@@ -64,7 +64,9 @@ class Involution2d(Conv2dBase):
     weights, whatever the kernel's size, and does not mix channels. The kernel's size is the layer's; the paper's
     networks have 7 x 7 where ResNets have 3 x 3. Where the output is smaller than the image, the image is
     average-pooled to its size before kernels are made from it, as in the authors' code for stride 2. The authors have a
-    batch norm before the ReLU; here there is none, so that the output for an image does not depend on its batch.
+    batch norm and a ReLU between `reduce` and `span`; here there is only the ReLU, so that the output for an image does
+    not depend on its batch. The kernel grows with the image, and the output so with its square: in a network without
+    norms that is not kept in bounds by any start, and involution is not for those.
 
     Refused are layers that change the number of channels, which involution cannot; 1x1 layers, of which a gate would
     remain; grouped layers; and channels that do not fall into groups of `group_channels` (fewer form one group).
@@ -82,6 +84,7 @@ class Involution2d(Conv2dBase):
 
     name: ClassVar[str] = "involution"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"unfold": unfold, "shifted": shifted}
+    outputs_scale_with: ClassVar[tuple[str, ...]] = ()
     counted_as: ClassVar[str] = "unfold"
 
     def __init__(

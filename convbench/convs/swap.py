@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convbench.convs.base import AUTO, Conv2dBase, UnsupportedLayerError, one_of
+from convbench.convs.scale import has_norms, start_as_large
 from convbench.errors import UserError
 
 SHOWN = 6  # names listed in a message before "and N more"
@@ -88,9 +89,10 @@ def swap_convs(
     Each replacement is built on the CPU under its own random numbers, seeded from `seed` and the layer's qualified
     name: its initial values depend neither on the other layers, nor on their type, nor on the device. A replacement
     whose `state_dict` has the replaced layer's names and shapes takes over its values, so a network's own or pretrained
-    initialisation survives. Device, dtype, training mode and frozen parameters stay as in the replaced layer. A layer
-    that occurs at several places is replaced once, by the same object everywhere. Nothing inside a convolution, old or
-    new, is touched. Swap before the optimizer is made: it must see the new parameters.
+    initialisation survives; in a network without norms every other one of convbench starts with outputs as large as
+    those of the replaced layer, see `start_as_large`. Device, dtype, training mode and frozen parameters stay as in the
+    replaced layer. A layer that occurs at several places is replaced once, by the same object everywhere. Nothing
+    inside a convolution, old or new, is touched. Swap before the optimizer is made: it must see the new parameters.
 
     Args:
         network: Any module; its root may be a convolution itself.
@@ -118,6 +120,7 @@ def swap_convs(
     for name, conv in _convs(network):
         places.setdefault(conv, []).append(name)
     skipped = _skipped(places, skip)
+    keeps_size = not has_norms(network)
 
     rows, kind = [], ""
     for conv, names in places.items():
@@ -126,7 +129,7 @@ def swap_convs(
             rows.append(SwapRow(shown, description, "skipped", skipped[conv]))
             continue
         try:
-            replacement = _replacement(conv, names[0], factory, seed)
+            replacement = _replacement(conv, names[0], factory, seed, keeps_size)
         except UnsupportedLayerError as error:
             if unsupported == "error":
                 raise UserError(
@@ -180,7 +183,9 @@ def _skipped(places: dict[nn.Conv2d, list[str]], skip: Sequence[str]) -> dict[nn
     return chosen
 
 
-def _replacement(conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], seed: int) -> nn.Module:
+def _replacement(
+    conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], seed: int, keeps_size: bool
+) -> nn.Module:
     """Build what replaces one convolution, with its geometry, device, dtype and, where they fit, its values."""
     device, dtype = conv.weight.device, conv.weight.dtype
     with torch.random.fork_rng(devices=[]):
@@ -200,12 +205,14 @@ def _replacement(conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], 
             device="meta" if device.type == "meta" else "cpu",
             dtype=dtype,
         )
+        old_values, new_values = conv.state_dict(), new.state_dict()
+        if {key: value.shape for key, value in old_values.items()} == {
+            key: value.shape for key, value in new_values.items()
+        }:
+            new.load_state_dict(old_values)
+        elif keeps_size and isinstance(new, Conv2dBase) and device.type != "meta":
+            start_as_large(new, conv)
     new.to(device)
-    old_values, new_values = conv.state_dict(), new.state_dict()
-    if {key: value.shape for key, value in old_values.items()} == {
-        key: value.shape for key, value in new_values.items()
-    }:
-        new.load_state_dict(old_values)
     trainable = {key: value.requires_grad for key, value in conv.named_parameters()}
     for key, parameter in new.named_parameters():
         parameter.requires_grad_(trainable.get(key, any(trainable.values())))

@@ -137,6 +137,7 @@ class WeightedSumConv2d(Conv2dBase):
         "fused": fused,
     }
     only_on: ClassVar[Mapping[str, str]] = {"fused": "cuda"}
+    outputs_scale_with: ClassVar[tuple[str, ...]] = ("depthwise_weight",)
     counted_as: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:

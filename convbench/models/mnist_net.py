@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from convbench.models.arguments import check_dropout, check_image_size, checked_widths
+from convbench.models.initialisation import initialise_for_relu
 
 _LEAST = 16  # pixels, of which one is left for the linear layers
 
@@ -15,7 +16,8 @@ _LEAST = 16  # pixels, of which one is left for the linear layers
 class MnistNet(nn.Module):
     """Four 3x3 convolutions without padding, two max pools, two linear layers; `(N, C, H, W)` to `(N, num_classes)`.
 
-    The write-up ends in a log-softmax; here it is part of the loss.
+    The write-up ends in a log-softmax; here it is part of the loss. Weights start as He et al. have it, with a normal
+    draw: with PyTorch's own draws it depends on the seed whether the network learns.
 
     Args:
         image_size: H = W, in pixels; 28 in the write-up, which leaves 96 numbers for the linear layers.
@@ -63,6 +65,7 @@ class MnistNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(30, num_classes),
         )
+        initialise_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""

@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 from convbench.errors import UserError
 from convbench.models.arguments import check_dropout, check_image_size, checked_widths
+from convbench.models.initialisation import initialise_for_relu
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
     """Blocks of 3x3 convolutions, then linear layers; `(N, C, H, W)` to `(N, num_classes)`.
+
+    Weights start as He et al. have it, with a normal draw: with PyTorch's own draws, or the published deviation of
+    0.01, a network without norms hands on next to nothing, and does not learn. (The authors started the deeper ones
+    from a trained shallow one.)
 
     Args:
         blocks: convolutions of each block: [1, 1, 2, 2, 2] is VGG-11, [2, 2, 3, 3, 3] VGG-16.
@@ -74,6 +79,7 @@ class VGG(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
+        initialise_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""

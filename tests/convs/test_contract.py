@@ -219,6 +219,20 @@ def test_multiplications_can_be_counted_on_meta_tensors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
+def test_outputs_grow_with_the_parameters_that_are_named_for_it(name: str) -> None:
+    conv, x = make(name, CLASSES[name].counted_as, "square_3x3", torch.float64)
+    if not conv.outputs_scale_with:
+        pytest.skip(f"{name} has none")
+    nn.init.zeros_(conv.bias)
+    y = conv(x)
+    scaled = [value for key, value in conv.named_parameters() if key.partition(".")[0] in conv.outputs_scale_with]
+    for parameter in scaled:
+        parameter.data *= 3
+    assert y.abs().max() > 0
+    torch.testing.assert_close(conv(x), 3 * y)
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_geometry_arguments_are_those_of_conv2d(name: str) -> None:
     ours, theirs = inspect.signature(CLASSES[name]).parameters, inspect.signature(nn.Conv2d).parameters
     assert list(ours)[: len(GEOMETRY)] == list(theirs)
