@@ -1,8 +1,9 @@
-"""Examine and train the whole zoo and write docs/zoo.md: `python scripts/zoo.py [--write]`.
+"""Examine and train the whole zoo and write docs/zoo.md: `python scripts/zoo.py [--costs | --write]`.
 
 Measures into docs/zoo.json: every conv in a ResNet-20 (parameters, MACs, the verdict of the doctor), every network,
 and a sweep over the convs on the dog_cat_bird images into outputs/zoo/, where finished runs are kept and stopped ones
-resumed. With `--write` nothing is measured, only the page is written.
+resumed. With `--costs` parameters, MACs and the verdicts of the doctor are measured again and the results of the sweep
+kept; with `--write` nothing is measured, only the page is written.
 """
 
 import argparse
@@ -164,8 +165,11 @@ if __name__ == "__main__":
     parser.add_argument("--write", action="store_true", help="measure nothing, only write the page")
     os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
     register_resolvers()
-    if not parser.parse_args().write:
-        found = {"examined": examine(), "networks": networks(), "sweep": sweep()}
+    parser.add_argument("--costs", action="store_true", help="train nothing, keep the results of the sweep")
+    given = parser.parse_args()
+    if not given.write:
+        trained = json.loads(MEASURED.read_text())["sweep"] if given.costs else sweep()
+        found = {"examined": examine(), "networks": networks(), "sweep": trained}
         MEASURED.write_text(to_json(found, indent=1) + "\n")
     results = json.loads(MEASURED.read_text())
     write_section(PAGE, "catalogue", "zoo.py", catalogue())
