@@ -33,6 +33,9 @@ def check(config: DictConfig, command: str) -> None:
     for group in CALLS.get(command, ()):
         if not isinstance(plain.get(group), dict) or not isinstance(plain[group].get("_target_"), str):
             raise UserError(f"{group} names no class to build: give {group}._target_ ({group})")
+        target = plain[group]["_target_"]
+        if "." not in target or not all(part.isidentifier() for part in target.split(".")):
+            raise UserError(f"{shown(target)} is no path of a class, such as torch.nn.Conv2d ({group}._target_)")
     kinds = kinds_of(plain, command)
     unknown = [key for key in _leaves(plain) if key not in kinds and not _is_left_to_its_class(key, plain)]
     if unknown:

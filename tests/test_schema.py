@@ -163,6 +163,8 @@ def test_kinds_agree_with_the_annotations_of_the_constructors(group: str, option
         (["conv.skip=0"], "conv.skip"),
         (["conv.skip=[1]"], "conv.skip"),
         (["conv.bias=3"], "conv.bias"),
+        (["conv._target_=nodots"], "conv._target_"),
+        (["schedule._target_=../.."], "schedule._target_"),
         (["conv.groups=0"], "conv.groups"),
         (["conv=weight_standardised", "conv.scaled=0.5"], "conv.scaled"),
         (["conv=involution", "conv.reduction=0.5"], "conv.reduction"),
