@@ -230,26 +230,32 @@ def _shape(values: Any) -> tuple[int, ...]:
 
 @contextmanager
 def _recorded(network: nn.Module, counter: Counter, layers: list[Layer]) -> Iterator[None]:
-    """Note every layer as a forward pass leaves it."""
+    """Note every layer as a forward pass leaves it; no parameter and no operation is in two rows."""
     handles = []
+    noted: set[nn.Parameter] = set()
     for name, module in network.named_modules():
         handles += counter.follow(name or type(module).__name__, module) + counter.listen(module)
     for name, module in _layers(network):
-        before: list[int] = []
+        before: list[tuple[int, int]] = []
 
-        def enter(module: nn.Module, args: Any, before: list[int] = before) -> None:
-            before.append(counter.macs)
+        def enter(module: nn.Module, args: Any, before: list[tuple[int, int]] = before) -> None:
+            before.append((counter.macs, len(layers)))
 
-        def leave(module: nn.Module, args: Any, output: Any, before: list[int] = before, name: str = name) -> None:
+        def leave(
+            module: nn.Module, args: Any, output: Any, before: list[tuple[int, int]] = before, name: str = name
+        ) -> None:
             kernel = getattr(module, "kernel_size", None)
+            macs, first = before.pop()
+            own = {parameter for parameter in module.parameters() if parameter.requires_grad} - noted
+            noted.update(own)
             layers.append(
                 Layer(
                     name=name or type(module).__name__,
                     kind=type(module).__name__,
                     output_shape=_shape(output)[1:],
                     kernel=(kernel, kernel) if isinstance(kernel, int) else kernel,
-                    parameters=count_parameters(module),
-                    macs=counter.macs - before.pop(),
+                    parameters=sum(parameter.numel() for parameter in own),
+                    macs=counter.macs - macs - sum(layer.macs for layer in layers[first:]),
                 )
             )
 
@@ -262,11 +268,17 @@ def _recorded(network: nn.Module, counter: Counter, layers: list[Layer]) -> Iter
 
 
 def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers worth a row: a convolution (with all it is made of), or a module without children of its own."""
+    """The layers worth a row.
+
+    They are convolutions (with all they are made of), modules without children, and modules that own parameters beside
+    their children, such as an embedding of positions.
+    """
     children = list(module.named_children())
     if not children or hasattr(module, "kernel_size"):
         if not isinstance(module, nn.Identity):
             yield name, module
         return
+    if any(True for _ in module.parameters(recurse=False)):
+        yield name, module
     for child_name, child in children:
         yield from _layers(child, f"{name}.{child_name}" if name else child_name)

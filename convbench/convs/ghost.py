@@ -51,8 +51,10 @@ class GhostConv2d(Conv2dBase):
 
     It has about `ratio` times fewer weights and multiplications than the standard convolution. The published module has
     batch norm and ReLU after each of its two parts; here there are none, since the conv stands where one linear layer
-    stood. The ghosts' kernels see zeros beyond the border, whatever the layer's padding mode. Grouped layers are
-    refused: intrinsic maps would have to be shared out among the groups. So are single outputs, which leave no ghost.
+    stood. In the authors' code the ghosts of one map stand beside each other (g div (ratio - 1)) where here those of
+    all maps take turns (g mod I): for ratios above 2 the same channels in another order. The ghosts' kernels see zeros
+    beyond the border, whatever the layer's padding mode. Grouped layers are refused: intrinsic maps would have to be
+    shared out among the groups. So are single outputs, which leave no ghost.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters: `primary_weight` (I, C_in, K_h, K_w),
     `cheap_weight` (C_out - I, 1, D, D) with D = `cheap_kernel`, and `bias` (C_out,). Each part starts as the

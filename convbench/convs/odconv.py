@@ -28,8 +28,9 @@ class ODConv2d(MixedConv2d):
     channels, and a single expert none for its share, which is 1. `temperature` is a buffer as in `dynamic`.
 
     Unlike the authors' code there is no batch norm in the attention: with it, an image's kernel would depend on the
-    other images of its batch, and a batch of one could not be trained on. At the start the three sigmoids give 1/2
-    each, so outputs are 8 times smaller than those of `dynamic`; a norm has to follow, as in the networks here.
+    other images of its batch, and a batch of one could not be trained on. At the start the three sigmoids give
+    about 1/2 each, so outputs are some 8 times smaller than those of `dynamic`: a norm has to follow, and where a
+    network has none, a swap makes up for it.
 
     Source: Li, Zhou and Yao, "Omni-Dimensional Dynamic Convolution", ICLR 2022, arXiv 2209.07947.
 

@@ -49,8 +49,10 @@ class Augment:
         flip: mirror half of the samples; `${data.flip}` keeps digits as they are.
         cutout: side of the square blanked to the mean colour, in pixels, centred at random (DeVries & Taylor, 2017);
             0 turns it off.
-        mixup_alpha: parameter of the Beta distribution of MixUp (Zhang et al., ICLR 2018); 0 turns it off.
-        cutmix_alpha: the same for CutMix (Yun et al., ICCV 2019). With both above 0 each batch takes one of them.
+        mixup_alpha: parameter of the Beta distribution of MixUp (Zhang et al., ICLR 2018); 0 turns it off. One share is
+            drawn for a batch, and each sample is mixed with its neighbour in the batch.
+        cutmix_alpha: the same for CutMix (Yun et al., ICCV 2019), whose box is drawn once for a batch. With both above
+            0 each batch takes one of them.
 
     Raises:
         UserError: for a value out of range.

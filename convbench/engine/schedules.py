@@ -113,6 +113,10 @@ class Step(Schedule):
 class OneCycle(Schedule):
     """Half a cosine from `start` up to 1 at `peak`, and another one down to `end` (Smith & Topin, 2018).
 
+    Only the learning rate is cycled: the momentum stays as it is, where the paper lets it fall and rise against the
+    learning rate. `end` is a share of the peak, as `start` is; PyTorch's OneCycleLR divides the start by 1e4 instead,
+    and so ends at 4e-6 of the peak. The last step lies one step before the end.
+
     Args:
         peak: share of the run at which 1 is reached.
         start, end: shares of the learning rate at the two ends.

@@ -23,7 +23,9 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
 class ResidualNetwork(nn.Module):
     """A residual network for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
 
-    Modules are named as torchvision names those of its ResNets.
+    Modules are named as torchvision names those of its ResNets. Weights start as `nn.Conv2d` and `nn.Linear` draw them.
+    The papers start from He's draw, which is larger; a norm behind or before every convolution but a plain stem brings
+    both to the same size.
 
     Args:
         name: such as `resnet14`.

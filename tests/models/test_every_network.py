@@ -8,6 +8,7 @@ from torch import nn
 
 from convbench.convs.swap import swap_convs
 from convbench.convs.weighted_sum import WeightedSumConv2d
+from convbench.count import summarise
 from convbench.errors import UserError
 from convbench.models.convnext import ConvNeXt
 from convbench.models.lenet import LeNet
@@ -16,6 +17,8 @@ from convbench.models.preact_resnet import PreActResNet, WideResNet
 from convbench.models.resnet import ResNet
 from convbench.models.resnext import ResNeXt
 from convbench.models.vgg import VGG
+from tests.convs.catalogue import CLASSES
+from tests.models.shapes import parameters
 
 # Image size and channels to a network of ten classes.
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -59,6 +62,17 @@ def test_the_swap_reaches_every_conv(name: str) -> None:
     assert len(report.swapped) == convs > 0
     assert not any(isinstance(module, nn.Conv2d) for module in swapped.modules())
     assert swapped(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "conv"), [*((name, "standard") for name in NETWORKS), *(("resnet", conv) for conv in CLASSES)]
+)
+def test_every_trainable_number_is_in_the_row_of_a_layer(name: str, conv: str) -> None:
+    with torch.device("meta"):
+        network, _ = swap_convs(NETWORKS[name](32, 3), CLASSES[conv], unsupported="skip")
+    summary = summarise(network, 3, 32)
+    assert sum(layer.parameters for layer in summary.layers) == summary.parameters == parameters(network)
+    assert sum(layer.macs for layer in summary.layers) == summary.macs
 
 
 @each

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 
+from convbench.count import summarise
 from convbench.errors import UserError
 from convbench.models.from_torchvision import torchvision_classifier
 
@@ -66,3 +67,11 @@ def test_a_stem_for_grey_images_keeps_its_geometry_and_learns() -> None:
     assert repr(network.conv1) == repr(torchvision.models.resnet18().conv1).replace("Conv2d(3,", "Conv2d(1,")
     network(torch.randn(2, 1, 32, 32)).sum().backward()
     assert network.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("name", "size"), [("convnext_tiny", 64), ("vit_b_32", 224), ("swin_t", 64), ("resnet18", 64)])
+def test_every_trainable_number_is_in_the_row_of_a_layer(name: str, size: int) -> None:
+    with torch.device("meta"):
+        summary = summarise(torchvision_classifier(name, 10, 3), 3, size)
+    assert sum(layer.parameters for layer in summary.layers) == summary.parameters
+    assert sum(layer.macs for layer in summary.layers) == summary.macs
