@@ -89,8 +89,8 @@ def test_an_unknown_implementation_is_answered_with_those_there_are_and_the_help
     saved(tmp_path / "dog.png", noise(HIGH, WIDE))
     done = run_here("apply_kernel", "image=dog.png", "implementation=fast")
     assert done.code == 2
-    names = f"{', '.join(IMPLEMENTATIONS[:-1])} or {IMPLEMENTATIONS[-1]}"
-    assert done.err == f"error: there is no implementation 'fast'; choose {names} (implementation)\n"
+    assert all(name in done.err for name in IMPLEMENTATIONS)
+    assert "(implementation)" in done.err
     page = run_here("apply_kernel", "--help").out
     assert all(name in page for name in IMPLEMENTATIONS)
 

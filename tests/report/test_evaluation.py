@@ -24,5 +24,5 @@ def test_the_confusion_matrix_of_many_predictions_matches_a_count_one_by_one() -
 
 
 def test_the_likeliest_class_is_predicted() -> None:
-    predictions = Predictions(["a", "b"], torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]), None)
+    predictions = Predictions(["a", "b"], torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]), None, None)
     assert predictions.predicted.tolist() == [1, 2]
