@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from convbench import command_line
-from convbench.config import conf_folder, environment, register_resolvers, run_folder
+from convbench.config import conf_folder, environment, help_page, register_resolvers, run_folder
 from convbench.errors import UserError, causes
 from convbench.schema import check, kinds_of, unknown_keys
 from convbench.sweeps import aftermath, slots
@@ -58,6 +58,9 @@ def run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | N
     sys.argv[1:] = [*flags, *words]
     agree = _join() if processes() > 1 else None
     _register(agree)
+    if {"--help", "-h"} & set(flags):
+        print(help_page(config_name))
+        return
     wants_traceback = environment("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
     task = Task(job, config_name, wants_traceback)

@@ -37,6 +37,16 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
+def help_page(config_name: str) -> str:
+    """The text of `conf/hydra/help/CONFIG_NAME.yaml`.
+
+    Hydra would print the same, after it has listed the options of all its own groups, which no page of ours shows: two
+    thirds of the time that `--help` took.
+    """
+    page = OmegaConf.load(conf_folder() / "hydra" / "help" / f"{config_name}.yaml")
+    return str(OmegaConf.create({"hydra": {"help": page}}).hydra.help.template)
+
+
 def options_page() -> str:
     """All groups with their options, for a help page: lines of at most 80 columns."""
     groups = sorted(folder.name for folder in conf_folder().iterdir() if folder.is_dir() and folder.name != "hydra")
