@@ -155,7 +155,7 @@ def test_a_search_finds_the_best_trial_goes_on_after_a_failed_one_and_given_agai
     assert (statuses.count("finished"), statuses.count("failed")) == (2, 1)
     assert re.search(r"^FAILED optimizer.lr=\S+: optimizer.weight_decay=-\S+ is out of range", done.out, re.MULTILINE)
     best = OmegaConf.load(runs[0][0].parent / "optimization_results.yaml")
-    finished = [(result["best"]["val"]["accuracy"], folder.name) for folder, result in runs if result.get("best")]
+    finished = [(result["best"]["val"]["accuracy"], folder.name) for folder, result in runs if result["best"]]
     assert best.best_value == max(finished)[0]
     assert any(f"optimizer.lr={best.best_params['optimizer.lr']}" in name for _, name in finished)
     again = run_here("train", *search)

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.cli import SWEEP_FAILED_CODE
+from convbench.config import config_hash
 from convbench.errors import reason
 from convbench.logs.files import RunFolder, atomic_path, now
 from convbench.logs.plain_json import to_json
@@ -62,7 +63,7 @@ class SweepCallback(Callback):
         if job_return.status is JobStatus.FAILED:
             error = job_return._return_value  # the property of that name would raise it
             log.error("FAILED %s: %s", config.hydra.job.override_dirname, reason(error))
-            _note_failure(RunFolder(config.hydra.runtime.output_dir), error)
+            _note_failure(RunFolder(config.hydra.runtime.output_dir), config, error)
             # A search has to know that it learned nothing; it counts failures by itself.
             if "optuna" not in str(config.hydra.sweeper._target_):
                 job_return.status = JobStatus.COMPLETED
@@ -108,10 +109,15 @@ class SweepCallback(Callback):
             log.exception("no report: %s", reason(error))
 
 
-def _note_failure(folder: RunFolder, error: BaseException) -> None:
-    """For a job that could not write it down itself."""
+def _note_failure(folder: RunFolder, config: DictConfig, error: BaseException) -> None:
+    """Write down the failure of a job that was refused before it could do so itself.
+
+    The hash of its configuration is what the same command, given again, finds the folder by.
+    """
     if not folder.results_path.exists():
-        folder.update_results(status="failed", error=reason(error), ended_at=now())
+        folder.update_results(
+            status="failed", error=reason(error), config_hash=config_hash(config), best=None, ended_at=now()
+        )
 
 
 def _count(config: DictConfig) -> int | None:
