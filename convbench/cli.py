@@ -8,7 +8,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NoReturn
 
 import hydra
@@ -133,14 +132,15 @@ def _register(agree: Callable[[str], str] | None = None) -> None:
     """
     register_resolvers()
 
-    @cache
-    def one_folder(resume: str | None, overrides: str) -> str:
-        folder = run_folder(resume, overrides)
-        return folder if agree is None else agree(folder)
+    # A dict and not functools.cache, which launchers could not pickle together with the resolvers.
+    folders: dict[tuple[str | None, str], str] = {}
 
     def checked_run_folder(resume: str | None, overrides: str, _root_: DictConfig) -> str:
         check(_root_, "train")  # here already, so that a slip leaves no folder
-        return one_folder(resume, overrides)
+        if (resume, overrides) not in folders:
+            folder = run_folder(resume, overrides)
+            folders[resume, overrides] = folder if agree is None else agree(folder)
+        return folders[resume, overrides]
 
     def folder(sweep: str, name: str, _root_: DictConfig) -> str:
         return job_folder(sweep, name, _root_)
