@@ -8,7 +8,9 @@ from convbench.config import options
 
 CHANCE = 0.1
 COMPILED = ("standard", "weighted_sum", "dynamic", "blueprint_s", "coordconv", "weight_standardised", "partial")
-SLOW = ("deformable", "involution")  # minutes on a CPU
+SLOW = ("deformable",)  # a minute on a CPU
+SHORT = ("data=shapes", "epochs=2", "model.depth=8", "batch_size=64")
+SMALL = ("data.image_size=16", "data.train=3000", "data.val=100", "data.test=500")
 
 
 def accuracy(outcome: Any, results: Any) -> float:
@@ -22,14 +24,12 @@ def accuracy(outcome: Any, results: Any) -> float:
     "conv", [pytest.param(conv, marks=pytest.mark.slow if conv in SLOW else ()) for conv in options("conv")]
 )
 def test_it_learns_the_shapes_in_two_epochs(run_here: Any, results: Any, conv: str) -> None:
-    outcome = run_here("train", "data=shapes", f"conv={conv}", "epochs=2", "model.depth=8", "batch_size=64")
+    outcome = run_here("train", f"conv={conv}", *SHORT, *SMALL)
     assert accuracy(outcome, results) > 3 * CHANCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("conv", COMPILED)
 def test_it_learns_the_shapes_compiled(run_module: Any, results: Any, conv: str) -> None:
-    outcome = run_module(
-        "train", "data=shapes", f"conv={conv}", "epochs=2", "model.depth=8", "batch_size=64", "engine.compile=true"
-    )
+    outcome = run_module("train", f"conv={conv}", *SHORT, "engine.compile=true")
     assert accuracy(outcome, results) > 3 * CHANCE
