@@ -1,16 +1,15 @@
 """Pictures that occur more than once: in two splits, where the test no longer tells, or under two classes."""
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from convbench.data.digests import DIGEST_BYTES, pixel_digests
 from convbench.data.types import Split
 
 log = logging.getLogger("convbench")
 
-_DIGEST_BYTES = 8  # among a million images, two that differ agree in it with a probability of 3e-8
 _EXAMPLES = 3
 _PAIRS = (("test", "train"), ("test", "val"), ("val", "train"))
 
@@ -25,7 +24,9 @@ def warn_of_copies(name: str, splits: Mapping[str, Split]) -> None:
         splits: `train`, `val` and, where there is one, `test`.
     """
     rows = {split: images.indices.tolist() for split, images in splits.items()}
-    digests = {split: _digests(splits[split].images.numpy(), rows[split]) for split in splits}
+    digests = {
+        split: np.frombuffer(b"".join(pixel_digests(images)), f"u{DIGEST_BYTES}") for split, images in splits.items()
+    }
 
     def picture(split: str, position: int) -> str:
         return splits[split].names[rows[split][position]]
@@ -50,13 +51,6 @@ def warn_of_copies(name: str, splits: Mapping[str, Split]) -> None:
     if said:
         each = max(1, _EXAMPLES // len(said))
         log.warning("%s: %s", name, "; ".join(f"{text} ({', '.join(pairs[:each])})" for text, pairs in said))
-
-
-def _digests(images: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """A number for each of the n images in `rows`, uint64 `(n,)`, that equal pixels have in common."""
-    pixels = np.ascontiguousarray(images)
-    digests = (hashlib.blake2b(pixels[row].data, digest_size=_DIGEST_BYTES).digest() for row in rows)
-    return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
 def _under_two_classes(digests: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import PIL
 
+from convbench.data.digests import digest, pixel_digests
 from convbench.data.folder import Folder
 from convbench.data.types import ImageSpec, Source, Split, Splits
 from convbench.errors import UserError
@@ -233,16 +233,10 @@ def _present(splits: Splits) -> dict[str, Split]:
 
 def _image_digests(split: Split, on_disk: bool) -> list[str]:
     """Sixteen hexadecimal digits for each image of a split."""
-    rows = split.indices.tolist()
-    if on_disk:  # reading all of it would take as long as an epoch
-        sizes = split.sizes or [0] * len(split.names)
-        return [_digest(f"{split.names[row]}\n{sizes[row]}".encode()) for row in rows]
-    pixels = np.ascontiguousarray(split.images.numpy())
-    return [_digest(pixels[row].data) for row in rows]
-
-
-def _digest(data: bytes | memoryview) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+    if not on_disk:
+        return [found.hex() for found in pixel_digests(split)]
+    sizes = split.sizes or [0] * len(split.names)  # reading all pixels would take as long as an epoch
+    return [digest(f"{split.names[row]}\n{sizes[row]}".encode()).hex() for row in split.indices.tolist()]
 
 
 def _some(names: Sequence[str]) -> str:
