@@ -87,14 +87,16 @@ def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
         config: of the run, not yet resolved: paths below `datasets` are to follow it.
         leave_out: further top-level keys that shall not count.
     """
-    kept = [str(key) for key in config if key not in ("hydra", *_OCCASION, *leave_out)]
-    config = copy.deepcopy(OmegaConf.masked_copy(config, kept))
+    config = copy.deepcopy(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     for key in _PLACE:
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if node is not None and leaf in node:  # null or not
             OmegaConf.update(config, key, "")
     plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    for key in (*_OCCASION, *leave_out):  # now that what refers to them has its value
+        plain.pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -31,7 +31,7 @@ def check(config: DictConfig, command: str) -> None:
     """
     plain = _resolved(config)
     for group in CALLS.get(command, ()):
-        if not isinstance(plain.get(group), dict) or not isinstance(plain[group].get("_target_"), str):
+        if not _names_class(plain, group):
             raise UserError(f"{group} names no class to build: give {group}._target_ ({group})")
         target = plain[group]["_target_"]
         if "." not in target or not all(part.isidentifier() for part in target.split(".")):
@@ -51,10 +51,17 @@ def check(config: DictConfig, command: str) -> None:
 
 
 def kinds_of(plain: Mapping[str, Any], command: str) -> dict[str, Kind | None]:
-    """Every key that a resolved configuration of a command may have, and what it may hold; None: its class decides."""
+    """Every key that a configuration of a command may have, and what it may hold; None: its class decides.
+
+    Args:
+        plain: the configuration; the keys of a group that names no class are not known.
+        command: whose configuration it is.
+    """
     kinds = {key: kind_of(annotation, LIMITS.get(key)) for key, annotation in KEYS[command].items()}
     for group in CALLS.get(command, ()):
-        target = str(plain[group]["_target_"])
+        if not _names_class(plain, group):
+            continue
+        target = plain[group]["_target_"]
         signature = signature_of(target)
         kinds[f"{group}._target_"] = Kind(frozenset({"str"}))
         kinds |= _of_arguments(group, target, signature)
@@ -67,6 +74,10 @@ def kinds_of(plain: Mapping[str, Any], command: str) -> dict[str, Kind | None]:
             f"{group}.{name}": kind_of(annotation, _limits(group, name, target)) for name, annotation in beside.items()
         }
     return kinds
+
+
+def _names_class(plain: Mapping[str, Any], group: str) -> bool:
+    return isinstance(plain.get(group), dict) and isinstance(plain[group].get("_target_"), str)
 
 
 def _of_arguments(group: str, target: str, signature: Signature | None) -> dict[str, Kind | None]:

@@ -112,7 +112,9 @@ def test_an_unknown_key_is_answered_with_keys_like_it_and_never_with_advice_to_a
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("words", [["epochs=0"], ["+loss=focal"], ["conv=wighted_sum"], ["model=-1"]])
+@pytest.mark.parametrize(
+    "words", [["epochs=0"], ["+loss=focal"], ["conv=wighted_sum"], ["model=-1"], ["schedule=[]", "data.flipx=1"]]
+)
 def test_a_slip_leaves_no_folder(run_here, tmp_path, words):
     assert run_here("train", *words).code == 2
     assert not list(tmp_path.iterdir())

@@ -95,6 +95,11 @@ def test_the_hash_without_the_seed_is_that_of_all_runs_of_a_variant() -> None:
     assert config_hash(config("epochs", 99), leave_out=("seed",)) != config_hash(config(), leave_out=("seed",))
 
 
+def test_the_hash_is_that_of_the_values_also_where_they_refer_to_the_seed() -> None:
+    referring, plain = config("label_smoothing", "${seed}"), config("label_smoothing", 0)
+    assert config_hash(referring, leave_out=("seed",)) == config_hash(plain, leave_out=("seed",))
+
+
 def test_asking_for_the_hash_leaves_the_configuration_as_it_is() -> None:
     before = OmegaConf.to_yaml(config())
     after = config()
