@@ -53,7 +53,7 @@ def test_what_does_not_exist_is_told_in_a_sentence(run_here: Any, arguments: lis
 
 @pytest.mark.slow
 def test_the_ladder_has_a_rung_for_each_technique_and_one_without_each(run_module: Any, tmp_path: Path) -> None:
-    small = ("model.depth=8", "model.widths=[4,8,8]", "data.train=256", "data.val=20", "data.test=20", "batch_size=32")
+    small = ("model.depth=8", "model.widths=[8,8,8]", "data.train=256", "data.val=20", "data.test=20", "batch_size=32")
     auto = ("conv=weighted_sum", "conv.implementation=auto")
     done = run_module("bench", "suite=loop", *small, *auto, "loop.rounds=1", "loop.steps=1", "output=measured")
     assert done.code == 0, done.err

@@ -87,13 +87,13 @@ def test_the_reference_is_the_network_with_the_conv_that_match_to_names(run_here
 
 def test_a_matched_run_says_so_in_its_header_and_results(run_here: Any, results: Any) -> None:
     tiny = ("data.train=64", "data.val=20", "data.test=20", "data.image_size=16", "batch_size=16", "epochs=1")
-    done = run_here("train", *tiny, "model.depth=8", "model.widths=[4,8,8]", "conv=weighted_sum", "model.match=params")
+    done = run_here("train", *tiny, "model.depth=8", "model.widths=[8,8,8]", "conv=weighted_sum", "model.match=params")
     assert done.code == 0, done.err
     wanted, have = budgets(done.out)
     ((_, result),) = results()
     assert (result["matched"]["params"], result["params"]) == (wanted, have)
     assert abs(result["params"] / result["matched"]["params"] - 1) <= TOLERANCE
-    assert result["matched"]["arguments"]["widths"] != [4, 8, 8]
+    assert result["matched"]["arguments"]["widths"] != [8, 8, 8]
     first = result["swap"][0]
     assert (first["name"], first["status"], first["implementation"]) == ("conv1", "swapped", "pointwise")
 
