@@ -1,6 +1,8 @@
 """The grouped convolution's cardinality."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -34,3 +36,16 @@ def test_channels_that_do_not_split_are_refused_and_a_wrong_cardinality_is_told_
         GroupedConv2d(3, 16, 3)
     with pytest.raises(UserError, match=re.escape("grouped got cardinality 0; choose a whole number of at least 1")):
         GroupedConv2d(4, 4, 3, cardinality=0)
+
+
+def test_few_channels_in_a_block_leave_the_memory_of_the_process_intact() -> None:
+    train = """
+import torch
+from convbench.convs.grouped import GroupedConv2d
+
+for _ in range(30):
+    conv = GroupedConv2d(16, 32, 1, stride=2, implementation="split").to(memory_format=torch.channels_last)
+    x = torch.randn(4, 16, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+    conv(x).sum().backward()
+"""
+    assert subprocess.run([sys.executable, "-c", train], check=False).returncode == 0
