@@ -9,8 +9,8 @@ from convbench.config import options
 CHANCE = 0.1
 COMPILED = ("standard", "weighted_sum", "dynamic", "blueprint_s", "coordconv", "weight_standardised", "partial")
 SLOW = ("deformable",)  # a minute on a CPU
-SHORT = ("data=shapes", "epochs=2", "model.depth=8", "batch_size=64")
-SMALL = ("data.image_size=16", "data.train=3000", "data.val=100", "data.test=500")
+SHORT = ("data=shapes", "data.image_size=16", "data.train=3000", "data.val=100", "data.test=500")
+SHORT += ("epochs=2", "model.depth=8", "batch_size=64")
 
 
 def accuracy(outcome: Any, results: Any) -> float:
@@ -24,7 +24,7 @@ def accuracy(outcome: Any, results: Any) -> float:
     "conv", [pytest.param(conv, marks=pytest.mark.slow if conv in SLOW else ()) for conv in options("conv")]
 )
 def test_it_learns_the_shapes_in_two_epochs(run_here: Any, results: Any, conv: str) -> None:
-    outcome = run_here("train", f"conv={conv}", *SHORT, *SMALL)
+    outcome = run_here("train", f"conv={conv}", *SHORT)
     assert accuracy(outcome, results) > 3 * CHANCE
 
 
