@@ -24,8 +24,8 @@ def split(
 ) -> Tensor:
     """Convolve each block of channels by itself, and put the results side by side: the definition."""
     if weight.shape[2:] == (1, 1) and padding == (0, 0):
-        # Pixels are left out first: PyTorch 2.15's CPU kernels corrupt memory when they step over images of fewer than
-        # eight channels in channels_last.
+        # The pixels that the stride skips are removed first: on a CPU, PyTorch 2.15 corrupts memory in a strided 1x1
+        # convolution of channels_last images with fewer than eight channels.
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
     biases = [None] * groups if bias is None else bias.chunk(groups)
     parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
