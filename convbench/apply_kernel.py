@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from convbench import cli
+from convbench.cli.main import run_command
 from convbench.errors import UserError
 
 # "Unboxing the blackbox: convolutions" (S4)
@@ -25,7 +25,7 @@ def apply_kernel(config: DictConfig) -> None:
     source = Path(str(config.image))
     if not source.is_file():
         raise UserError(f"there is no picture {source}; give the path of one (image)")
-    from convbench.picture import Picture  # PyTorch: seconds
+    from convbench.diagnostics.picture import Picture  # PyTorch: seconds
 
     picture = Picture.read(source)
     result, milliseconds = picture.filtered(kernel, config.implementation, config.padding_mode)
@@ -78,4 +78,4 @@ def _is_rectangle(rows: Sequence[Any]) -> bool:
 
 
 if __name__ == "__main__":
-    cli.run("apply_kernel", apply_kernel)
+    run_command("apply_kernel", apply_kernel)

@@ -4,22 +4,22 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from convbench import cli
+from convbench.cli.main import run_command
 
 
 def bench(config: DictConfig) -> None:
     """Measure a suite, print its table, and write everything to a folder."""
     folder = Path(config.output)
     if config.suite == "layers":
-        from convbench.timing.suite_layers import run_layers  # PyTorch: seconds
+        from convbench.benchmarks.layers_suite import run_layers  # PyTorch: seconds
 
         run_layers(config, folder)
     else:
-        from convbench.timing.suite_loop import run_loop
+        from convbench.benchmarks.loop_suite import run_loop
 
         run_loop(config, folder)
     print(f"everything is in {folder}")
 
 
 if __name__ == "__main__":
-    cli.run("bench", bench)
+    run_command("bench", bench)

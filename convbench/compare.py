@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from convbench import cli
+from convbench.cli.main import run_command
 from convbench.errors import UserError
 
 
@@ -22,4 +22,4 @@ def compare(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run("compare", compare, folders_key="folders")
+    run_command("compare", compare, folders_key="folders")

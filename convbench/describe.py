@@ -2,13 +2,13 @@
 
 from omegaconf import DictConfig
 
-from convbench import cli
+from convbench.cli.main import run_command
 
 
 def describe(config: DictConfig) -> None:
     """Print what became of each convolution of the plain network, a row for each layer, and the totals."""
-    from convbench.build import compose  # PyTorch: seconds
-    from convbench.count import Layer
+    from convbench.experiment.composition import compose  # PyTorch: seconds
+    from convbench.models.counting import Layer
     from convbench.report.table import table
 
     composition = compose(config)
@@ -40,4 +40,4 @@ def describe(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run("describe", describe)
+    run_command("describe", describe)

@@ -4,10 +4,11 @@ import sys
 import textwrap
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from convbench import cli
-from convbench.config import conv_name
+from convbench.cli.main import run_command
+from convbench.config.naming import conv_name
+from convbench.config.options import plain_values
 
 _COLUMNS = 80
 
@@ -16,7 +17,7 @@ def doctor(config: DictConfig) -> None:
     """Examine a conv type and print a row for each finding; exits with 1 if any fails."""
     from hydra.core.hydra_config import HydraConfig
 
-    from convbench.examine.examination import examine, summary  # PyTorch: seconds
+    from convbench.examination.suite import examine, summary  # PyTorch: seconds
 
     subject = _subject(config, conv_name(config, HydraConfig.get().runtime.choices["conv"]))
     findings = []
@@ -31,17 +32,16 @@ def doctor(config: DictConfig) -> None:
 
 def _subject(config: DictConfig, name: str) -> Any:
     from convbench.convs.base import Conv2dBase
-    from convbench.convs.factory import conv_class, conv_factory
-    from convbench.examine.subject import Subject
+    from convbench.convs.factory import ConvOption, conv_class
+    from convbench.examination.subject import Subject
 
-    keys: Any = OmegaConf.to_container(config.conv, resolve=True)
-    arguments = {key: value for key, value in keys.items() if key not in ("_target_", "skip", "unsupported")}
-    factory, kind = conv_factory(keys["_target_"], **arguments), conv_class(keys["_target_"])
+    option = ConvOption.of(plain_values(config.conv))
+    kind = conv_class(option.target)
     if not issubclass(kind, Conv2dBase):
-        return Subject(name, factory, "", (), config.seed)
-    implementation = arguments.get("implementation", kind.counted_as)  # its key may have been taken away
-    return Subject(name, factory, implementation, tuple(kind.implementations), config.seed)
+        return Subject(name, option.factory, "", (), config.seed)
+    implementation = option.arguments.get("implementation", kind.reference_implementation)  # the key may be removed
+    return Subject(name, option.factory, implementation, tuple(kind.implementations), config.seed)
 
 
 if __name__ == "__main__":
-    cli.run("doctor", doctor)
+    run_command("doctor", doctor)

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from convbench import cli
+from convbench.cli.main import run_command
 
 
 def evaluate(config: DictConfig) -> None:
     """Measure the split of a run, or predict a folder of unlabelled images."""
-    from convbench.report.evaluation import Evaluation
+    from convbench.experiment.evaluation import Evaluation
 
     evaluation = Evaluation.of(config.run, config.checkpoint, config.engine.device, config.data.root, config.datasets)
     if config.images is None:
@@ -17,4 +17,4 @@ def evaluate(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run("evaluate", evaluate)
+    run_command("evaluate", evaluate)

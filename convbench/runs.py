@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convbench.cli import USER_ERROR_CODE
+from convbench.cli.main import USER_ERROR_CODE
+from convbench.config.kinds import shown
 from convbench.errors import UserError
-from convbench.kinds import shown
-from convbench.logs.files import RunFolder
-from convbench.report.records import Found, Run, check_keys, find_runs
 from convbench.report.table import table
-from convbench.terminal import be_patient
+from convbench.run_folders.record import Found, RunRecord, check_keys, find_runs
+from convbench.terminal import tolerate_closed_pipes
 
 _ABSENT = object()
 _CHOICES = ("model", "augment", "optimizer", "schedule")
@@ -83,21 +82,21 @@ def _sort(words: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
     return folders, wanted
 
 
-def _matches(run: Run, wanted: dict[str, set[str]]) -> bool:
+def _matches(run: RunRecord, wanted: dict[str, set[str]]) -> bool:
     return all(_value(run, key) in values for key, values in wanted.items())
 
 
-def _value(run: Run, key: str) -> str | None:
+def _value(run: RunRecord, key: str) -> str | None:
     """What a run has for a key, as one would type it; None if nothing."""
     if key == "status":
         return run.status
     if key in _CHOICES:  # the option, resnet, where the network built is a resnet14
-        return str((run.results.get("choices") or run.results).get(key))
+        return run.choice(key, "None")
     value = run.value(key, _ABSENT)
     return None if value is _ABSENT else shown(value)
 
 
-def _listed(chosen: Sequence[Run], read: int) -> str:
+def _listed(chosen: Sequence[RunRecord], read: int) -> str:
     if not chosen:
         return f"none of {read:,} runs" if read else "there are no runs"
     head = ["folder", "status", "epochs", "test %", "began"]
@@ -108,19 +107,18 @@ def _listed(chosen: Sequence[Run], read: int) -> str:
     return "\n".join([*lines, counted])
 
 
-def _row(run: Run) -> list[str]:
-    results = run.results
+def _row(run: RunRecord) -> list[str]:
     accuracy = run.score("test", "accuracy")
     return [
         str(run.folder),
         run.status,
-        f"{results.get('epochs_done', 0)}/{results.get('epochs', '?')}",
+        f"{run.epochs_done}/{run.value('epochs', '?')}",
         "" if accuracy is None else f"{100 * accuracy:.2f}",
-        str(results.get("began_at") or "")[5:16].replace("T", " "),
+        run.began_at[5:16].replace("T", " "),
     ]
 
 
-def _shown(run: Run) -> str:
+def _shown(run: RunRecord) -> str:
     facts = {"folder": str(run.folder), "status": run.status, "error": run.error or None}
     facts |= {key: value for key, value in run.results.items() if key not in ("status", "error")}
     width = max(map(len, facts))
@@ -131,13 +129,13 @@ def _shown(run: Run) -> str:
     )
 
 
-def _remove(chosen: Sequence[Run], is_everything: bool, is_sure: bool) -> None:
+def _remove(chosen: Sequence[RunRecord], is_everything: bool, is_sure: bool) -> None:
     if is_everything:
         raise UserError("remove needs to be told what: a folder, or KEY=VALUE")
     if not chosen:
         print("no such run")
         return
-    busy = [run for run in chosen if RunFolder(run.folder).is_locked]
+    busy = [run for run in chosen if run.is_busy]
     if busy:
         raise UserError(f"a process is at work in {busy[0].folder}; stop it first, or choose others")
     print("\n".join(str(run.folder) for run in chosen))
@@ -159,7 +157,7 @@ def _tell_broken(found: Found) -> None:
 
 def main() -> None:
     """The command line."""
-    be_patient()
+    tolerate_closed_pipes()
     try:
         runs(sys.argv[1:])
     except UserError as error:

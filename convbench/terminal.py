@@ -7,7 +7,7 @@ import sys
 from typing import Any, TextIO
 
 
-def be_patient() -> None:
+def tolerate_closed_pipes() -> None:
     """Let nothing that is said end the program: what cannot be shown is escaped, what nobody reads is dropped.
 
     Training then goes on to its end, and its folder says what the pipe did not carry.

@@ -10,17 +10,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from convbench import cli
-from convbench.computed import versions
-from convbench.config import GROUPS, code_digest, config_hash, conv_name
+from convbench.cli import torchrun
+from convbench.cli.main import run_command
+from convbench.config.naming import config_hash, conv_name
+from convbench.config.options import GROUPS
+from convbench.config.relocation import relocate
+from convbench.config.schema import check
 from convbench.engine.interrupt import pass_on, sigterm_interrupts
 from convbench.errors import UserError, find_user_error, reason
-from convbench.logs.files import InUseError, RunFolder, now
-from convbench.relocate import relocate
-from convbench.schema import check
-from convbench.sweeps.jobs import is_called_off, what_to_do
-from convbench.sweeps.slots import take_gpu
-from convbench.text import write_text
+from convbench.files import write_text
+from convbench.run_folders.folder import RunFolder, now
+from convbench.run_folders.locking import InUseError
+from convbench.run_folders.provenance import code_digest, versions
+from convbench.sweeps.gpu_locks import acquire_gpu
+from convbench.sweeps.jobs import has_failed_job, next_action
 
 log = logging.getLogger("convbench")
 
@@ -31,22 +34,22 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The best validation accuracy, which a search for hyper-parameters goes by; None if there is none.
     """
-    if cli.rank() != 0:
+    if torchrun.rank() != 0:
         log.setLevel(logging.ERROR)  # one voice is enough
     hydra = HydraConfig.get()
-    place = RunFolder(os.path.relpath(hydra.runtime.output_dir), cli.rank() == 0)  # as a person would type it
+    place = RunFolder(os.path.relpath(hydra.runtime.output_dir), torchrun.rank() == 0)  # as a person would type it
     is_job = hydra.mode is RunMode.MULTIRUN
     try:
         with place.lock():
             if is_job:
                 return _sweep_job(config, place)
             if config.resume:
-                return _carry_out(*_resumed(config))
+                return _train_run(*_resumed(config))
             if place.writes and place.results_path.exists():
                 raise UserError(
                     f"{place.path} holds a run already: resume={place.path} goes on with it (hydra.run.dir)"
                 )
-            return _carry_out(config, _started(config, place))
+            return _train_run(config, _started(config, place))
     except InUseError as error:
         if not is_job:
             raise
@@ -56,25 +59,25 @@ def train(config: DictConfig) -> float | None:
 
 def _sweep_job(config: DictConfig, folder: RunFolder) -> float | None:
     """A job of a sweep: do what is left of it."""
-    todo = what_to_do(folder, config.sweep.retry_failed)
+    todo = next_action(folder, config.sweep.retry_failed)
     if todo != "start":
         folder = RunFolder.open(folder.path, "sweep")
     if todo == "leave":
         log.info("%s already: %s", folder.results["status"], folder.path)
         return _objective(folder)
-    if config.sweep.fail_fast and is_called_off(folder.path.parent):
+    if config.sweep.fail_fast and has_failed_job(folder.path.parent):
         log.info("not started, for another job has failed (sweep.fail_fast): %s", folder.path)
         return None
     if todo == "go on":
         folder.update_results(status="running", error=None)
         earlier = folder.read_config()
         relocate(earlier, config.data.get("root"), config.datasets)
-        return _carry_out(earlier, folder)
+        return _train_run(earlier, folder)
     folder.clear()
-    return _carry_out(config, _started(config, folder))
+    return _train_run(config, _started(config, folder))
 
 
-def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
+def _train_run(config: DictConfig, folder: RunFolder) -> float | None:
     """Train, and write down how it ended."""
     has_begun = folder.last_checkpoint.exists()
     began = time.perf_counter() - folder.results.get("seconds_total", 0.0)
@@ -85,9 +88,10 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
         with sigterm_interrupts():
             check(config, "train")
             _share_gpus(config)
-            from convbench.run import Run  # PyTorch and all that stands on it: seconds, so after the first line
 
-            is_stopped = Run(config, folder, began).carry_out()
+            from convbench.experiment.run import TrainingRun  # PyTorch: seconds, so after the first line
+
+            is_stopped = TrainingRun(config, folder, began).execute()
         folder.update_results(ended_at=now())
     except (KeyboardInterrupt, SystemExit) as stop:  # a signal; a batch system that wants its machine back
         _end(folder, "interrupted", "stopped by a signal", began)
@@ -95,7 +99,7 @@ def _carry_out(config: DictConfig, folder: RunFolder) -> float | None:
         pass_on(stop)
         raise
     except BaseException as error:
-        name = "traceback.txt" if folder.writes else f"traceback_{cli.rank()}.txt"
+        name = "traceback.txt" if folder.writes else f"traceback_{torchrun.rank()}.txt"
         write_text(folder.path / name, traceback.format_exc())
         # What a person can mend, such as data that are not found, is no reason to give up the epochs that were done.
         is_mendable = has_begun and find_user_error(error) is not None
@@ -111,7 +115,7 @@ def _share_gpus(config: DictConfig) -> None:
     launcher = HydraConfig.get().launcher
     is_beside_others = HydraConfig.get().mode is RunMode.MULTIRUN and launcher._target_.endswith("JoblibLauncher")
     if is_beside_others and config.engine.device in ("auto", "cuda"):
-        take_gpu(launcher.n_jobs)
+        acquire_gpu(launcher.n_jobs)
 
 
 def _started(config: DictConfig, folder: RunFolder) -> RunFolder:
@@ -163,7 +167,7 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, RunFolder]:
             f"a resumed run keeps its own configuration, so {' '.join(others)} cannot be given beside resume=FOLDER; "
             f"only the place of its data can (data.root, datasets)"
         )
-    folder = RunFolder.open(config.resume, "resume", cli.rank() == 0)
+    folder = RunFolder.open(config.resume, "resume", torchrun.rank() == 0)
     if folder.results["status"] == "finished":
         raise UserError(f"{config.resume} is finished, there is nothing to resume (resume)")
     earlier = folder.read_config()
@@ -186,4 +190,4 @@ def _end(folder: RunFolder, status: str, error: str, began: float) -> None:
 
 
 if __name__ == "__main__":
-    cli.run("train", train)
+    run_command("train", train)

@@ -23,7 +23,7 @@ from convbench.convs.from_scratch import FromScratchConv2d
 from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d
 from convbench.convs.winograd import winograd
 from convbench.engine.device import describe_device
-from convbench.logs.plain_json import to_json
+from convbench.files import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "from_scratch.json"

@@ -29,13 +29,13 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-import convbench.run
-import convbench.timing.suite_layers  # noqa: F401  before the forks: each of them would load it again
-from convbench import apply_kernel, bench, cli, compare, describe, doctor, evaluate, train
-from convbench.config import conf_folder, options, register_resolvers
-from convbench.keys import KEYS
-from convbench.kinds import Kind
-from convbench.schema import kinds_of
+from convbench import apply_kernel, bench, compare, describe, doctor, evaluate, train
+from convbench.cli.main import run_command
+from convbench.config.keys import KEYS
+from convbench.config.kinds import Kind
+from convbench.config.options import conf_folder, options
+from convbench.config.resolvers import register_resolvers
+from convbench.config.schema import kinds_of
 
 _JOBS = {
     "train": train.train,
@@ -238,7 +238,7 @@ def _run(words: tuple[str, ...], folder: Path) -> NoReturn:
         torch.set_num_threads(1)
         GlobalHydra.instance().clear()
         sys.argv = list(words)
-        cli.run(words[0], _JOBS[words[0]], "folders" if words[0] == "compare" else None)
+        run_command(words[0], _JOBS[words[0]], "folders" if words[0] == "compare" else None)
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)

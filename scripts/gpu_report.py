@@ -26,11 +26,13 @@ from pages import markdown_table
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from convbench.build import Training, build_training, compose
-from convbench.config import conf_folder, options, register_resolvers
+from convbench.config.options import conf_folder, options
+from convbench.config.resolvers import register_resolvers
 from convbench.convs.weighted_sum import WeightedSumConv2d
 from convbench.engine.device import describe_device
-from convbench.logs.plain_json import to_json
+from convbench.experiment.composition import compose
+from convbench.experiment.training import Training, build_training
+from convbench.files import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,7 +47,8 @@ def training(*overrides: str) -> Training:
     """A small training on the device."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose_config("train", [*TINY, *overrides])
-    return build_training(config, compose(config))
+    composition = compose(config)
+    return build_training(config, composition, composition.source.load())
 
 
 def losses(built: Training, epochs: int = 2) -> Tensor:

@@ -8,7 +8,7 @@ import sys
 from hydra import compose, initialize
 from hydra.utils import instantiate
 
-from convbench.data.statistics import channel_statistics
+from convbench.data.normalisation import channel_statistics
 
 
 def main(overrides: list[str]) -> None:

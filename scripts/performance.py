@@ -35,18 +35,20 @@ from hydra import initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from pages import markdown_table, write_section  # noqa: E402
 
-from convbench.build import Training, build_training, compose  # noqa: E402
-from convbench.config import conf_folder, load_option, register_resolvers  # noqa: E402
+from convbench.benchmarks.ablation import TECHNIQUES  # noqa: E402
+from convbench.benchmarks.layers import shapes  # noqa: E402
+from convbench.benchmarks.loop_suite import OurLoop  # noqa: E402
+from convbench.config.options import conf_folder, load_option  # noqa: E402
+from convbench.config.resolvers import register_resolvers  # noqa: E402
 from convbench.convs.base import Conv2dBase  # noqa: E402
 from convbench.convs.factory import conv_factory  # noqa: E402
 from convbench.engine.device import describe_device  # noqa: E402
 from convbench.engine.evaluation import evaluate  # noqa: E402
-from convbench.logs.plain_json import to_json  # noqa: E402
-from convbench.timing.clock import in_turns  # noqa: E402
-from convbench.timing.ladder import TECHNIQUES  # noqa: E402
-from convbench.timing.layers import shapes  # noqa: E402
-from convbench.timing.suite_loop import OurLoop  # noqa: E402
-from convbench.timing.tuning import medians, training_call  # noqa: E402
+from convbench.experiment.composition import compose  # noqa: E402
+from convbench.experiment.training import Training, build_training  # noqa: E402
+from convbench.files import to_json  # noqa: E402
+from convbench.tuning.clock import in_turns  # noqa: E402
+from convbench.tuning.implementations import medians, training_call  # noqa: E402
 
 CPU = torch.device("cpu")
 PETS = "experiment=dog_cat_bird"
@@ -84,7 +86,8 @@ def config(*overrides: str) -> DictConfig:
 def training(*overrides: str) -> Training:
     """A training, built but not begun."""
     made = config(*overrides)
-    return build_training(made, compose(made))
+    composition = compose(made)
+    return build_training(made, composition, composition.source.load())
 
 
 def ladder() -> Rows:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pages import markdown_table, write_section
 
-from convbench.logs.plain_json import to_json
+from convbench.files import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "readme"

@@ -25,8 +25,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pages import markdown_table, write_section
 
-from convbench.config import conf_folder, config_hash, options, register_resolvers
-from convbench.logs.plain_json import to_json
+from convbench.config.naming import config_hash
+from convbench.config.options import conf_folder, options
+from convbench.config.resolvers import register_resolvers
+from convbench.files import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "scale.json"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pages import markdown_table, write_section
 
-from convbench.logs.plain_json import to_json
+from convbench.files import to_json
 from convbench.report.measured import Measured
 from convbench.report.verdicts import judge
 

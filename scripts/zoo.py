@@ -18,10 +18,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from pages import markdown_table, write_section
 
-from convbench.config import conf_folder, load_option, options, register_resolvers
+from convbench.config.instantiation import instantiate
+from convbench.config.options import conf_folder, load_option, options
+from convbench.config.resolvers import register_resolvers
 from convbench.errors import UserError
-from convbench.logs.plain_json import to_json
-from convbench.network import BuiltNetwork, build_network, make
+from convbench.experiment.network import BuiltNetwork, build_network
+from convbench.files import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "zoo"
@@ -40,7 +42,7 @@ def built(*overrides: str) -> BuiltNetwork:
     """The network of a configuration for the images of the data set `shapes`, 3x32x32 in ten classes."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("train", overrides=list(overrides))
-    return build_network(config, make(config.data, "data").spec())
+    return build_network(config, instantiate(config.data, "data").spec())
 
 
 def verdict(conv: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from convbench import cli
+from convbench.cli.main import run_command
 
 # The smallest experiment that goes through every room: two seconds on one core.
 TINY = (
@@ -104,7 +104,7 @@ def run_here(
         handlers, code = list(root.handlers), 0
         capsys.readouterr()
         try:
-            cli.run(module, jobs[module], folders_keys.get(module))
+            run_command(module, jobs[module], folders_keys.get(module))
         except SystemExit as stop:
             code = int(stop.code or 0)
         except Exception:

@@ -8,8 +8,8 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from convbench.command_line import quote_path, without_repetitions
-from convbench.config import conf_folder, options
+from convbench.cli.overrides import quote_path, without_repetitions
+from convbench.config.options import conf_folder, options
 from tests.conftest import TINY
 
 ENTRY_POINTS = ("train", "describe", "evaluate", "bench", "compare", "doctor", "apply_kernel")

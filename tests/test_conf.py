@@ -12,10 +12,11 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from convbench.config import conf_folder, register_resolvers
+from convbench.config.options import conf_folder
+from convbench.config.resolvers import register_resolvers
+from convbench.config.schema import check
 from convbench.convs.factory import conv_factory
 from convbench.engine.schedules import Clock
-from convbench.schema import check
 
 CONF = conf_folder()
 GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule", "engine")

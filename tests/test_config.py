@@ -6,17 +6,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from convbench import cli
-from convbench.config import (
-    code_digest,
-    config_hash,
-    conv_name,
-    environment,
-    folder_name,
-    register_resolvers,
-    run_folder,
-)
+from convbench.cli import torchrun
+from convbench.config.naming import config_hash, conv_name, folder_name, run_folder
+from convbench.config.options import environment
+from convbench.config.resolvers import register_resolvers
 from convbench.errors import UserError
+from convbench.run_folders.provenance import code_digest
 
 GOOD: dict[str, Any] = {
     "seed": 0,
@@ -112,7 +107,7 @@ def test_the_digest_of_the_code_is_the_same_in_every_process() -> None:
     import sys
 
     said = subprocess.run(
-        [sys.executable, "-c", "from convbench.config import code_digest; print(code_digest())"],
+        [sys.executable, "-c", "from convbench.config.options import code_digest; print(code_digest())"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     assert said == code_digest()
@@ -239,9 +234,9 @@ def test_an_empty_variable_of_the_environment_counts_as_unset(monkeypatch: pytes
     monkeypatch.setenv("CONVBENCH_DATA", "/here")
     assert environment("CONVBENCH_DATA", "datasets") == "/here"
     monkeypatch.setenv("WORLD_SIZE", "")
-    assert cli.processes() == 1
+    assert torchrun.world_size() == 1
 
 
 def test_checking_a_configuration_does_not_load_pytorch() -> None:
-    code = "import sys, convbench.config, convbench.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, convbench.config.options, convbench.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

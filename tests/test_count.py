@@ -9,7 +9,7 @@ from convbench.convs.factory import conv_factory
 from convbench.convs.from_scratch import FromScratchConv2d
 from convbench.convs.swap import swap_convs
 from convbench.convs.weighted_sum import WeightedSumConv2d
-from convbench.count import Layer, summarise
+from convbench.models.counting import Layer, summarise
 from convbench.models.resnet import ResNet
 
 

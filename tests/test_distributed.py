@@ -76,7 +76,7 @@ def test_the_printed_scores_are_those_of_the_networks_that_were_saved(run_here: 
 BUFFERS = """
 import torch
 from torch import nn
-from convbench.engine import world
+from convbench.engine import distributed
 
 world.join()
 norm = nn.BatchNorm2d(2)
@@ -140,15 +140,18 @@ import sys, torch
 import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from convbench.build import build_training, compose as compose_objects
-from convbench.config import conf_folder, register_resolvers
-from convbench.engine import world
+from convbench.experiment.composition import compose as compose_objects
+from convbench.experiment.training import build_training
+from convbench.config.options import conf_folder
+from convbench.config.resolvers import register_resolvers
+from convbench.engine import distributed
 
 world.join()
 register_resolvers()
 with initialize_config_dir(str(conf_folder()), version_base="1.3"):
     config = compose("train", overrides=sys.argv[1:])
-training = build_training(config, compose_objects(config))
+composition = compose_objects(config)
+training = build_training(config, composition, composition.source.load())
 count = 0
 
 def counting(state, bucket):

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from convbench.config import conf_folder
-from convbench.sweeps.aftermath import EXTRAS
-from convbench.sweeps.slots import cores
+from convbench.config.options import conf_folder
+from convbench.sweeps.gpu_locks import cores
+from convbench.sweeps.launcher_failures import EXTRAS
 from tests.conftest import TINY, Outcome
 
 LAUNCHERS = sorted(path.stem for path in (conf_folder() / "launcher").glob("*.yaml"))

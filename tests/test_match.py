@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from convbench.errors import UserError
-from convbench.match import TOLERANCE, Candidate, match_budget
+from convbench.models.matching import TOLERANCE, Candidate, match_budget
 
 
 def quadratic(widths: list[int], depth: int | None = None) -> Candidate:

@@ -18,7 +18,8 @@ files = json.loads(sys.argv.pop(1))
 datasets.CIFAR10.train_list = [entry for entry in files if entry[0].startswith("data_batch")]
 datasets.CIFAR10.test_list = [entry for entry in files if entry[0] == "test_batch"]
 datasets.CIFAR10.meta = {"filename": "batches.meta", "key": "label_names", "md5": dict(files)["batches.meta"]}
-from convbench import cli, train
+from convbench.cli import main
+from convbench import train
 cli.run("train", train.train)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

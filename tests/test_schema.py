@@ -12,12 +12,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from convbench.config import conf_folder, load_option, options, register_resolvers
+from convbench.config.keys import CONSTRUCTED_GROUPS, KEYS, LIMITS
+from convbench.config.kinds import Kind, Limits, kind_of
+from convbench.config.options import conf_folder, load_option, options
+from convbench.config.resolvers import register_resolvers
+from convbench.config.schema import check, kinds_of
+from convbench.config.signatures import signature_of
 from convbench.errors import UserError
-from convbench.keys import CALLS, KEYS, LIMITS
-from convbench.kinds import Kind, Limits, kind_of
-from convbench.schema import check, kinds_of
-from convbench.signatures import signature_of
 
 GROUPS = ("data", "conv", "model", "augment", "optimizer", "schedule")
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
@@ -67,7 +68,9 @@ def test_every_key_of_every_command_has_a_kind_and_its_default_is_allowed(comman
 @pytest.mark.parametrize("command", KEYS)
 def test_no_entry_for_a_command_is_stale(command: str) -> None:
     assert set(KEYS[command]) == {
-        key for key in leaves(plain(command=command)) if key.partition(".")[0] not in CALLS.get(command, ())
+        key
+        for key in leaves(plain(command=command))
+        if key.partition(".")[0] not in CONSTRUCTED_GROUPS.get(command, ())
     }
 
 

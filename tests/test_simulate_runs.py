@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from convbench.report.records import find_runs
 from convbench.report.variants import sort_into_variants
+from convbench.run_folders.record import find_runs
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

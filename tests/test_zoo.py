@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from convbench.config import options
+from convbench.config.options import options
 
 CHANCE = 0.1
 COMPILED = ("standard", "weighted_sum", "dynamic", "blueprint_s", "coordconv", "weight_standardised", "partial")

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convbench.convs.constructor import constructor_parameters
 from convbench.convs.functional import Size
-from convbench.convs.signature import constructor_parameters
 from convbench.errors import UserError
 
-AUTO = "auto"  # in place of an implementation: to be chosen where the conv stands, by convbench.timing.tuning
+AUTO = "auto"  # in place of an implementation: to be chosen where the conv stands, by convbench.tuning.implementations
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -51,7 +51,7 @@ class Conv2dBase(nn.Module):
 
     What `FlopCounterMode` cannot see of it, products that are added up elsewhere than in convolutions and matrix
     products, it reports by a method `multiply_accumulates(input_shape, output_shape) -> int`, for all N images; so may
-    any other module (`convbench.count`).
+    any other module (`convbench.models.counting`).
 
     It owns one layout of parameters, makes them in its constructor, and in `forward` hands them to `self._function`, a
     pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout belongs to the conv
@@ -67,8 +67,8 @@ class Conv2dBase(nn.Module):
             elsewhere.
         outputs_scale_with: Names of parameters (or of lists of them) that have the outputs, but for the bias, as large
             when they are multiplied by a number; empty if there are none.
-        counted_as: The implementation that defines the multiplications of the method, and whose operations
-            `FlopCounterMode` counts correctly, also on meta tensors.
+        reference_implementation: The implementation that defines the method and its multiplications, and whose
+            operations `FlopCounterMode` counts correctly, also on meta tensors.
 
     Raises:
         UnsupportedLayerError: The conv, or the implementation, cannot take a layer of this geometry.
@@ -80,7 +80,7 @@ class Conv2dBase(nn.Module):
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     only_on: ClassVar[Mapping[str, str]] = {}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("weight",)
-    counted_as: ClassVar[str]
+    reference_implementation: ClassVar[str]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Let `help` and `inspect.signature` show by name what `*conv2d` and `**geometry` stand for."""
@@ -140,7 +140,7 @@ class Conv2dBase(nn.Module):
                 f"{self.name} has no implementation {implementation!r}; "
                 f"choose {one_of([*self.implementations, AUTO])} (conv.implementation)"
             )
-        function = self.counted_as if implementation == AUTO else implementation
+        function = self.reference_implementation if implementation == AUTO else implementation
         why_not = self.limits[function](self) if function in self.limits else None
         if why_not is not None:
             raise UnsupportedLayerError(why_not)

@@ -98,7 +98,7 @@ class BlueprintSConv2d(Conv2dBase):
         "folded": folded,
     }
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("depthwise_weight",)
-    counted_as: ClassVar[str] = "factored"
+    reference_implementation: ClassVar[str] = "factored"
 
     def __init__(
         self,

@@ -12,10 +12,10 @@ class CondConv2d(MixedConv2d):
 
         W(x) = sum_k share_k(x) W_k,   b(x) = sum_k share_k(x) b_k,   share(x) = sigmoid(R mean(x) + r)
 
-    One linear layer on the average-pooled image says how much of each expert the image takes. The shares do not compete
-    and need not sum to 1: unlike in `dynamic`, an image may take all experts or none, and there is no temperature. K
-    experts cost K times the weights and hardly more multiplications than one kernel, because kernels are mixed, not
-    outputs.
+    One linear layer on the average-pooled image gives the weight of each expert for the image. The weights do not
+    compete and need not sum to 1: unlike in `dynamic`, an image may take all experts or none, and there is no
+    temperature. K experts cost K times the weights and hardly more multiplications than one kernel, because kernels are
+    mixed, not outputs.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
     (K, C_out, C_in/groups * K_h * K_w) and `bias` (K, C_out), each expert drawn as an `nn.Conv2d` of its shape would
@@ -40,6 +40,6 @@ class CondConv2d(MixedConv2d):
         self.routing.reset_parameters()
         super().reset_parameters()
 
-    def shares(self, x: Tensor) -> Tensor:
+    def routing_weights(self, x: Tensor) -> Tensor:
         """Say how much each image (N, C_in, H, W) takes of each expert: (N, K), each between 0 and 1."""
         return self.routing(x.mean((2, 3))).sigmoid()

@@ -71,7 +71,7 @@ class CoordConv2d(Conv2dBase):
         "concatenated": concatenated,
         "separate": separate,
     }
-    counted_as: ClassVar[str] = "concatenated"
+    reference_implementation: ClassVar[str] = "concatenated"
 
     def __init__(
         self, *conv2d: Any, implementation: str = "concatenated", radius: bool = False, **geometry: Any

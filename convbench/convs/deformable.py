@@ -121,7 +121,7 @@ class DeformableConv2d(Conv2dBase):
 
     name: ClassVar[str] = "deformable"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"sampled": sampled, "torchvision": torchvision}
-    counted_as: ClassVar[str] = "sampled"
+    reference_implementation: ClassVar[str] = "sampled"
 
     def __init__(
         self,

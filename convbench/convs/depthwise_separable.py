@@ -93,7 +93,7 @@ class DepthwiseSeparableConv2d(Conv2dBase):
         "folded": folded,
     }
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("pointwise_weight",)
-    counted_as: ClassVar[str] = "pointwise"
+    reference_implementation: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

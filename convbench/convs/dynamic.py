@@ -87,7 +87,7 @@ class DynamicConv2d(MixedConv2d):
             self.attention.excite.reset_parameters()
         super().reset_parameters()
 
-    def shares(self, x: Tensor) -> Tensor:
+    def routing_weights(self, x: Tensor) -> Tensor:
         """Say how much each image (N, C_in, H, W) takes of each expert: (N, K), which sum to 1."""
         if self.attention is None:
             return self._share_of_one(x)

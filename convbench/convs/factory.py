@@ -3,16 +3,43 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from convbench.convs.base import one_of
-from convbench.convs.signature import constructor_parameters
+from convbench.convs.constructor import constructor_parameters
 from convbench.errors import UserError
 
 GEOMETRY = tuple(inspect.signature(nn.Conv2d).parameters)
 OVERRIDES = ("bias", "groups")
+
+
+class ConvOption(NamedTuple):
+    """The keys of the group `conv`: a factory of convolutions, and which layers it replaces.
+
+    Attributes:
+        target: the class, or its dotted path.
+        arguments: its own arguments, and `bias` and `groups` for every layer.
+        skip, unsupported: as in `swap_convs`.
+    """
+
+    target: str
+    arguments: dict[str, Any]
+    skip: list[str]
+    unsupported: str
+
+    @classmethod
+    def of(cls, keys: Mapping[str, Any]) -> "ConvOption":
+        """Separate the keys of the class from those of the swap."""
+        arguments = dict(keys)
+        target, skip, unsupported = (arguments.pop(key) for key in ("_target_", "skip", "unsupported"))
+        return cls(target, arguments, skip, unsupported)
+
+    @property
+    def factory(self) -> Callable[..., nn.Module]:
+        """Builds one convolution with `nn.Conv2d`'s arguments; raises as `conv_factory` does."""
+        return conv_factory(self.target, **self.arguments)
 
 
 def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..., nn.Module]:

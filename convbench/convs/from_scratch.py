@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.from_scratch_fused import fused, why_not
-from convbench.convs.functional import Size, add_bias, apart, checked_output_size, pair
+from convbench.convs.functional import Size, add_bias, checked_output_size, insert_zeros, pair
 from convbench.convs.shift_matmul import shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
@@ -124,7 +124,7 @@ def fft(
     size = x.shape[2:]
     # The conjugate makes it a correlation, which is what is called convolution here. It wraps around the edges of the
     # padded image, but only in outputs that are cut away.
-    kernels = torch.fft.rfft2(apart(weight, dilation), size).conj().unflatten(0, (groups, -1))
+    kernels = torch.fft.rfft2(insert_zeros(weight, dilation), size).conj().unflatten(0, (groups, -1))
     image = torch.fft.rfft2(x).unflatten(1, (groups, -1))
     y = torch.fft.irfft2(torch.einsum("ngchw,gochw->ngohw", image, kernels), size).flatten(1, 2)
     return add_bias(y[:, :, : out_high * sh : sh, : out_wide * sw : sw].to(dtype), bias)
@@ -149,7 +149,7 @@ class FromScratchConv2d(StandardConv2d):
         "fused": fused,
     }
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {"fused": why_not}
-    counted_as: ClassVar[str] = "im2col"
+    reference_implementation: ClassVar[str] = "im2col"
 
     def __init__(self, *conv2d: Any, implementation: str = "shift_matmul", **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

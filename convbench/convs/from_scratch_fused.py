@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.functional import Size, apart, as_autocast, checked_output_size, pair
+from convbench.convs.functional import Size, as_autocast, checked_output_size, insert_zeros, pair
 from convbench.errors import UserError, first_cause
 
 PRODUCTS_LIMIT = 128  # of an output pixel over all channels; the compiled code grows with them
@@ -176,7 +176,7 @@ def _spread_out(
         before = d * (k - 1) - p
         after = extent + d * (k - 1) - before - ((pixels - 1) * s + 1)
         sides = [before, after, *sides]  # F.pad starts with the last axis, and crops where a number is negative
-    return F.pad(gradient if stride == (1, 1) else apart(gradient, stride), sides)
+    return F.pad(gradient if stride == (1, 1) else insert_zeros(gradient, stride), sides)
 
 
 def _padded(x: Tensor, padding: tuple[int, int]) -> Tensor:

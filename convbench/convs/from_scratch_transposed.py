@@ -23,7 +23,7 @@ from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
 from convbench.convs.from_scratch import numbers, refuse_long_loops, taps
-from convbench.convs.functional import Size, add_bias, apart, as_autocast, pair
+from convbench.convs.functional import Size, add_bias, as_autocast, insert_zeros, pair
 from convbench.convs.shift_matmul import TapSpread, phase_taps, phases_together
 from convbench.errors import UserError
 
@@ -77,7 +77,7 @@ def roll(
     """Lay the pixels apart on the canvas and add up copies of it, each rolled to where one kernel tap puts it."""
     dh, dw = pair(dilation)
     high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
-    image = apart(x, stride)
+    image = insert_zeros(x, stride)
     image = F.pad(image, (0, wide - image.shape[3], 0, high - image.shape[2])).unflatten(1, (groups, -1))
     kernels = weight.unflatten(0, (groups, -1))
     y = None
@@ -158,9 +158,9 @@ def fft(
     if dtype in (torch.half, torch.bfloat16):
         x, weight = x.float(), weight.float()
     size = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
-    image = torch.fft.rfft2(apart(x, stride), size).unflatten(1, (groups, -1))
+    image = torch.fft.rfft2(insert_zeros(x, stride), size).unflatten(1, (groups, -1))
     # Without the conjugate of `from_scratch.fft` this is a convolution in the mathematical sense, which spreads.
-    kernels = torch.fft.rfft2(apart(weight, dilation), size).unflatten(0, (groups, -1))
+    kernels = torch.fft.rfft2(insert_zeros(weight, dilation), size).unflatten(0, (groups, -1))
     canvas = torch.fft.irfft2(torch.einsum("ngchw,gcohw->ngohw", image, kernels), size).flatten(1, 2)
     return add_bias(_without_padding(canvas, padding).to(dtype), bias)
 
@@ -183,7 +183,7 @@ class FromScratchConvTranspose2d(Conv2dBase):
         "im2col": im2col,
         "fft": fft,
     }
-    counted_as: ClassVar[str] = "im2col"
+    reference_implementation: ClassVar[str] = "im2col"
     padding: tuple[int, int]
 
     def __init__(

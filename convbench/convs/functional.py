@@ -65,7 +65,7 @@ def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
-def apart(x: Tensor, step: Size) -> Tensor:
+def insert_zeros(x: Tensor, step: Size) -> Tensor:
     """Lay the pixels of an image, or the taps of a kernel, `step` apart, with zeros between them."""
     steps = pair(step)
     y = x.new_zeros(*x.shape[:2], *(s * (extent - 1) + 1 for s, extent in zip(steps, x.shape[2:], strict=True)))

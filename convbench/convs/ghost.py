@@ -70,7 +70,7 @@ class GhostConv2d(Conv2dBase):
     name: ClassVar[str] = "ghost"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"concatenated": concatenated}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("primary_weight",)
-    counted_as: ClassVar[str] = "concatenated"
+    reference_implementation: ClassVar[str] = "concatenated"
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ class GroupedConv2d(Conv2dBase):
         "split": split,
         "dense": dense,
     }
-    counted_as: ClassVar[str] = "library"
+    reference_implementation: ClassVar[str] = "library"
 
     def __init__(self, *conv2d: Any, implementation: str = "library", cardinality: int = 4, **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

@@ -85,7 +85,7 @@ class Involution2d(Conv2dBase):
     name: ClassVar[str] = "involution"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"unfold": unfold, "shifted": shifted}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ()
-    counted_as: ClassVar[str] = "unfold"
+    reference_implementation: ClassVar[str] = "unfold"
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class LargeKernelConv2d(Conv2dBase):
     name: ClassVar[str] = "large_kernel"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"pointwise": pointwise, "fft": fft}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("pointwise_weight",)
-    counted_as: ClassVar[str] = "pointwise"
+    reference_implementation: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", large_kernel: int = 7, **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

@@ -1,7 +1,7 @@
 """Per-image convolutions: every image mixes a kernel of its own from those of a few experts.
 
 What they share: the layout of the experts, how kernels are mixed, and the ways to compute the result. A conv type of
-this kind says in `shares` how much each image takes of each expert, and nothing else.
+this kind says in `routing_weights` how much each image takes of each expert, and nothing else.
 """
 
 from abc import abstractmethod
@@ -17,14 +17,14 @@ from convbench.convs.functional import output_size
 
 # Shapes below: N images, K experts, G groups, C_in and C_out channels, T = K_h * K_w taps, L output pixels. Every
 # implementation takes
-#   x (N, C_in, H, W), shares (N, K), or (N, K, T) where each tap is mixed apart,
+#   x (N, C_in, H, W), routing_weights (N, K), or (N, K, T) where each tap is mixed apart,
 #   weight (K, C_out, C_in/G, K_h, K_w), bias (N, C_out), mixed already, or none,
 # and gives (N, C_out, H_out, W_out). None of them views x: it may be channels_last.
 
 
 def grouped(
     x: Tensor,
-    shares: Tensor,
+    routing_weights: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
@@ -34,7 +34,7 @@ def grouped(
 ) -> Tensor:
     """Mix the kernels of each image, then convolve all images at once with one group for each: the published form."""
     images = x.shape[0]
-    kernels = _mixed(shares, weight).flatten(0, 1)  # (N * C_out, C_in/G, K_h, K_w)
+    kernels = _mixed(routing_weights, weight).flatten(0, 1)  # (N * C_out, C_in/G, K_h, K_w)
     row = x.reshape(1, -1, *x.shape[2:])
     y = F.conv2d(row, kernels, None if bias is None else bias.flatten(), stride, padding, dilation, images * groups)
     return y.reshape(images, -1, *y.shape[2:])
@@ -42,7 +42,7 @@ def grouped(
 
 def mix_after(
     x: Tensor,
-    shares: Tensor,
+    routing_weights: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
@@ -51,18 +51,18 @@ def mix_after(
     groups: int,
 ) -> Tensor:
     """Convolve every image with all the experts, then mix their outputs: K times the work, one plain convolution."""
-    shares, weight = _taps_as_experts(shares, weight)
+    routing_weights, weight = _taps_as_experts(routing_weights, weight)
     experts = weight.shape[0]
     # The convolution wants the outputs of a group together: (G, K, C_out/G), not (K, G, C_out/G).
     kernels = weight.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
     y = F.conv2d(x, kernels, None, stride, padding, dilation, groups)
     y = y.unflatten(1, (groups, experts, -1))
-    return _add_bias(torch.einsum("nk,ngkohw->ngohw", shares, y).flatten(1, 2), bias)
+    return _add_bias(torch.einsum("nk,ngkohw->ngohw", routing_weights, y).flatten(1, 2), bias)
 
 
 def scaled_inputs(
     x: Tensor,
-    shares: Tensor,
+    routing_weights: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
@@ -71,8 +71,8 @@ def scaled_inputs(
     groups: int,
 ) -> Tensor:
     """Scale a copy of the image for each expert, and convolve all K * C_in channels once, which also adds up."""
-    shares, weight = _taps_as_experts(shares, weight)
-    scales = shares.to(x.dtype)[:, None, None, None, :, None]
+    routing_weights, weight = _taps_as_experts(routing_weights, weight)
+    scales = routing_weights.to(x.dtype)[:, None, None, None, :, None]
     # (N, H, W, G, K, C_in/G): with channels last, as x mostly lies, a copy is written in one go.
     copies = x.permute(0, 2, 3, 1).unflatten(3, (groups, 1, -1)) * scales
     kernels = weight.permute(1, 0, 2, 3, 4).flatten(1, 2)  # (C_out, K * C_in/G, K_h, K_w)
@@ -82,7 +82,7 @@ def scaled_inputs(
 
 def unfold(
     x: Tensor,
-    shares: Tensor,
+    routing_weights: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
@@ -93,26 +93,26 @@ def unfold(
     """Mix the kernels of each image, unfold its patches into columns, and multiply the two, batched over images."""
     images, kernel_size = x.shape[0], weight.shape[3:]
     columns = F.unfold(x, kernel_size, dilation, padding, stride)  # (N, C_in * K_h * K_w, L)
-    kernels = _mixed(shares, weight).flatten(2).unflatten(1, (groups, -1)).flatten(0, 1)
+    kernels = _mixed(routing_weights, weight).flatten(2).unflatten(1, (groups, -1)).flatten(0, 1)
     y = kernels @ columns.unflatten(1, (groups, -1)).flatten(0, 1)  # (N * G, C_out/G, L)
     size = output_size(x.shape[2:], kernel_size, stride, padding, dilation)
     return _add_bias(y.reshape(images, -1, *size), bias)
 
 
-def _mixed(shares: Tensor, weight: Tensor) -> Tensor:
+def _mixed(routing_weights: Tensor, weight: Tensor) -> Tensor:
     """Mix the experts' kernels for each image: (N, C_out, C_in/G, K_h, K_w)."""
-    if shares.dim() == 2:
-        return (shares @ weight.flatten(1)).unflatten(1, weight.shape[1:])
-    return torch.einsum("nkt,koct->noct", shares, weight.flatten(3)).unflatten(3, weight.shape[3:])
+    if routing_weights.dim() == 2:
+        return (routing_weights @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+    return torch.einsum("nkt,koct->noct", routing_weights, weight.flatten(3)).unflatten(3, weight.shape[3:])
 
 
-def _taps_as_experts(shares: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _taps_as_experts(routing_weights: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Where each tap is mixed apart, take a tap of an expert for an expert that is zero elsewhere: K * T of them."""
-    if shares.dim() == 2:
-        return shares, weight
+    if routing_weights.dim() == 2:
+        return routing_weights, weight
     high, wide = weight.shape[3:]
     taps = torch.eye(high * wide, device=weight.device, dtype=weight.dtype).view(-1, 1, 1, high, wide)
-    return shares.flatten(1), (weight[:, None] * taps).flatten(0, 1)
+    return routing_weights.flatten(1), (weight[:, None] * taps).flatten(0, 1)
 
 
 def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
@@ -138,7 +138,7 @@ class MixedConv2d(Conv2dBase):
         "scaled_inputs": scaled_inputs,
         "unfold": unfold,
     }
-    counted_as: ClassVar[str] = "grouped"
+    reference_implementation: ClassVar[str] = "grouped"
 
     def __init__(self, *conv2d: Any, num_experts: int, implementation: str, **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)
@@ -149,7 +149,7 @@ class MixedConv2d(Conv2dBase):
         self.bias = self._bias(num_experts, self.out_channels)
 
     @abstractmethod
-    def shares(self, x: Tensor) -> Tensor:
+    def routing_weights(self, x: Tensor) -> Tensor:
         """Say how much each image (N, C_in, H, W) takes of each expert: (N, K)."""
 
     def reset_parameters(self) -> None:
@@ -159,9 +159,9 @@ class MixedConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        shares = self.shares(x)
-        bias = None if self.bias is None else shares @ self.bias
-        return self._function(self._pad(x), shares, self._kernels(), bias, *self._geometry)
+        routing_weights = self.routing_weights(x)
+        bias = None if self.bias is None else routing_weights @ self.bias
+        return self._function(self._pad(x), routing_weights, self._kernels(), bias, *self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the experts."""

@@ -22,8 +22,8 @@ class ODConv2d(MixedConv2d):
     output, which is the same for less work; only the experts and the taps are mixed into kernels.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation: `weight`
-    (K, C_out, C_in/groups * K_h * K_w) and `bias` (K, C_out), which the experts' shares mix and no other factor
-    touches, each expert drawn as an `nn.Conv2d` of its shape would draw it; and those of `squeeze` and the four heads.
+    (K, C_out, C_in/groups * K_h * K_w) and `bias` (K, C_out), which the routing weights mix and no other factor
+    changes, each expert drawn as an `nn.Conv2d` of its shape would draw it; and those of `squeeze` and the four heads.
     As published, a 1x1 kernel has no factor for its only tap, a depthwise one none for its filters, which are the
     channels, and a single expert none for its share, which is 1. `temperature` is a buffer as in `dynamic`.
 
@@ -75,19 +75,19 @@ class ODConv2d(MixedConv2d):
                 part.reset_parameters()
         super().reset_parameters()
 
-    def shares(self, x: Tensor) -> Tensor:
+    def routing_weights(self, x: Tensor) -> Tensor:
         """Say how much each image (N, C_in, H, W) takes of each expert: (N, K), which sum to 1."""
-        return self._shares(self._hidden(x))
+        return self._expert_weights(self._hidden(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
         hidden = self._hidden(x)
-        shares = self._shares(hidden)
-        bias = None if self.bias is None else shares @ self.bias
+        routing_weights = self._expert_weights(hidden)
+        bias = None if self.bias is None else routing_weights @ self.bias
         if self.taps is not None:
-            shares = shares[:, :, None] * self._factor(self.taps, hidden)[:, None, :]
+            routing_weights = routing_weights[:, :, None] * self._factor(self.taps, hidden)[:, None, :]
         x = x * self._factor(self.channels, hidden).to(x.dtype)[:, :, None, None]
-        y = self._function(self._pad(x), shares, self._kernels(), None, *self._geometry)
+        y = self._function(self._pad(x), routing_weights, self._kernels(), None, *self._geometry)
         if self.filters is not None:
             y = y * self._factor(self.filters, hidden).to(y.dtype)[:, :, None, None]
         return y if bias is None else y + bias[:, :, None, None]
@@ -95,7 +95,7 @@ class ODConv2d(MixedConv2d):
     def _hidden(self, x: Tensor) -> Tensor:
         return F.relu(self.squeeze(x.mean((2, 3))))
 
-    def _shares(self, hidden: Tensor) -> Tensor:
+    def _expert_weights(self, hidden: Tensor) -> Tensor:
         if self.experts is None:
             return self._share_of_one(hidden)
         return F.softmax(self.experts(hidden) / self.temperature, dim=1)

@@ -73,7 +73,7 @@ class PartialConv2d(Conv2dBase):
     name: ClassVar[str] = "partial"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"concatenated": concatenated, "added": added}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("pointwise_weight",)
-    counted_as: ClassVar[str] = "concatenated"
+    reference_implementation: ClassVar[str] = "concatenated"
 
     def __init__(self, *conv2d: Any, implementation: str = "concatenated", ratio: int = 4, **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

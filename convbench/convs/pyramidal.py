@@ -81,7 +81,7 @@ class PyramidalConv2d(Conv2dBase):
     name: ClassVar[str] = "pyramidal"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"levels": levels, "folded": folded}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("weights",)
-    counted_as: ClassVar[str] = "levels"
+    reference_implementation: ClassVar[str] = "levels"
 
     def __init__(
         self,

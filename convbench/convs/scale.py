@@ -17,7 +17,7 @@ def has_norms(network: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def start_as_large(new: Conv2dBase, old: nn.Conv2d) -> None:
+def match_output_scale(new: Conv2dBase, old: nn.Conv2d) -> None:
     """Scale the outputs of a convolution, at its start, to the size of those of the one that it replaces.
 
     Without norms the size of the outputs at the start decides whether a network learns at all (He et al., arXiv

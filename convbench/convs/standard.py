@@ -25,7 +25,7 @@ class StandardConv2d(Conv2dBase):
     name: ClassVar[str] = "standard"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d, "winograd": winograd}
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {"winograd": why_not}
-    counted_as: ClassVar[str] = "library"
+    reference_implementation: ClassVar[str] = "library"
 
     def __init__(self, *conv2d: Any, implementation: str = "library", **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convbench.convs.base import AUTO, Conv2dBase, UnsupportedLayerError, one_of
-from convbench.convs.scale import has_norms, start_as_large
+from convbench.convs.scale import has_norms, match_output_scale
 from convbench.errors import UserError
 
 SHOWN = 6  # names listed in a message before "and N more"
@@ -90,8 +90,8 @@ def swap_convs(
     name: its initial values depend neither on the other layers, nor on their type, nor on the device. A replacement
     whose `state_dict` has the replaced layer's names and shapes takes over its values, so a network's own or pretrained
     initialisation survives; in a network without norms every other one of convbench starts with outputs as large as
-    those of the replaced layer, see `start_as_large`. Device, dtype, training mode and frozen parameters stay as in the
-    replaced layer. A layer that occurs at several places is replaced once, by the same object everywhere. Nothing
+    those of the replaced layer, see `match_output_scale`. Device, dtype, training mode and frozen parameters stay as in
+    the replaced layer. A layer that occurs at several places is replaced once, by the same object everywhere. Nothing
     inside a convolution, old or new, is touched. Swap before the optimizer is made: it must see the new parameters.
 
     Args:
@@ -211,7 +211,7 @@ def _replacement(
         }:
             new.load_state_dict(old_values)
         elif keeps_size and isinstance(new, Conv2dBase) and device.type != "meta":
-            start_as_large(new, conv)
+            match_output_scale(new, conv)
     new.to(device)
     trainable = {key: value.requires_grad for key, value in conv.named_parameters()}
     for key, parameter in new.named_parameters():

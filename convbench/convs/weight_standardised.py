@@ -64,7 +64,7 @@ class WeightStandardisedConv2d(Conv2dBase):
     name: ClassVar[str] = "weight_standardised"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"formula": formula, "batch_norm": batch_norm}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ()
-    counted_as: ClassVar[str] = "formula"
+    reference_implementation: ClassVar[str] = "formula"
 
     def __init__(
         self,

@@ -138,7 +138,7 @@ class WeightedSumConv2d(Conv2dBase):
     }
     only_on: ClassVar[Mapping[str, str]] = {"fused": "cuda"}
     outputs_scale_with: ClassVar[tuple[str, ...]] = ("depthwise_weight",)
-    counted_as: ClassVar[str] = "pointwise"
+    reference_implementation: ClassVar[str] = "pointwise"
 
     def __init__(self, *conv2d: Any, implementation: str = "pointwise", **geometry: Any) -> None:
         super().__init__(*conv2d, implementation=implementation, **geometry)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convbench.logs.plain_json import to_json
+from convbench.files import to_json
 
 _HEADER_BYTES = 1024
 

@@ -17,9 +17,9 @@ from convbench.data.copies import warn_of_copies
 from convbench.data.decode import decode_files
 from convbench.data.layout import Layout, check_layout, scan
 from convbench.data.listing import ImageFile, LeftOut, read_folder
+from convbench.data.normalisation import check_statistics, given_or_computed
 from convbench.data.pixels import check_value_range
 from convbench.data.split import check_fraction, stratified_split
-from convbench.data.statistics import check_statistics, given_or_computed
 from convbench.data.types import ImageSpec, Split, Splits
 from convbench.errors import UserError
 

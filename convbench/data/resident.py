@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from convbench.data.augment import Renderer, mix_seed
-from convbench.data.streamed import fetched
+from convbench.data.prefetch import prefetch
 from convbench.data.types import Split, Splits
 from convbench.errors import UserError
 from convbench.seeding import stream
@@ -41,25 +41,25 @@ def fits(splits: Splits, device: torch.device) -> bool:
 
 
 @dataclass(frozen=True)
-class Deal:
+class Sharding:
     """How the images of an epoch are dealt out to the processes that train together, each of which holds its own.
 
     Process h of n holds images h, h + n, h + 2n ... and shuffles them by itself; a batch of all is one part from each.
 
     Attributes:
         images: of all processes together.
-        hands: processes.
-        hand: the one whose images and parts of batches these are; None for one process that holds all, and sees the
+        world_size: processes.
+        rank: the one whose images and parts of batches these are; None for one process that holds all, and sees the
             very batches that so many processes would.
     """
 
     images: int
-    hands: int = 1
-    hand: int | None = None
+    world_size: int = 1
+    rank: int | None = None
 
     def steps(self, batch_size: int) -> int:
         """Whole batches that an epoch has."""
-        return self.images // self.hands // (batch_size // self.hands)
+        return self.images // self.world_size // (batch_size // self.world_size)
 
     def order(self, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """The images of an epoch, batch by batch.
@@ -67,22 +67,22 @@ class Deal:
         Returns:
             For each, its position among those that are held, and its place among those of all processes.
         """
-        steps, part = self.steps(batch_size), batch_size // self.hands
-        places = torch.arange(steps * batch_size).view(steps, self.hands, part)
-        hands = range(self.hands) if self.hand is None else [self.hand]
-        shuffled = [self._shuffled(hand, seed, epoch)[: steps * part].view(steps, 1, part) for hand in hands]
-        if self.hand is not None:
-            return shuffled[0].flatten(), places[:, self.hand].flatten()
-        held = [self.hands * order + hand for hand, order in enumerate(shuffled)]
+        steps, part = self.steps(batch_size), batch_size // self.world_size
+        places = torch.arange(steps * batch_size).view(steps, self.world_size, part)
+        world_size = range(self.world_size) if self.rank is None else [self.rank]
+        shuffled = [self._shuffled(rank, seed, epoch)[: steps * part].view(steps, 1, part) for rank in world_size]
+        if self.rank is not None:
+            return shuffled[0].flatten(), places[:, self.rank].flatten()
+        held = [self.world_size * order + rank for rank, order in enumerate(shuffled)]
         return torch.cat(held, 1).flatten(), places.flatten()
 
-    def _shuffled(self, hand: int, seed: int, epoch: int) -> Tensor:
-        count = len(range(hand, self.images, self.hands))
-        parts = (hand,) if self.hands > 1 else ()
+    def _shuffled(self, rank: int, seed: int, epoch: int) -> Tensor:
+        count = len(range(rank, self.images, self.world_size))
+        parts = (rank,) if self.world_size > 1 else ()
         return torch.randperm(count, generator=stream(seed, "order", epoch, *parts))
 
 
-def held_by(splits: Splits, hand: int, hands: int, batch_size: int) -> Splits:
+def shard(splits: Splits, rank: int, world_size: int, batch_size: int) -> Splits:
     """The splits of one process, and no other images in memory.
 
     Of the training images process h of n holds images h, h + n, h + 2n ... Of the others it holds batches h, h + n,
@@ -90,14 +90,14 @@ def held_by(splits: Splits, hand: int, hands: int, batch_size: int) -> Splits:
     """
 
     def part(split: Split, run: int = batch_size) -> Split:
-        rows = split.indices[torch.arange(len(split)) // run % hands == hand]
+        rows = split.indices[torch.arange(len(split)) // run % world_size == rank]
         if splits.on_disk:
             return replace(split, indices=rows)
         labels = None if split.labels is None else split.labels[rows]
         names = [split.names[row] for row in rows.tolist()]
         return Split(split.images[rows], labels, torch.arange(len(rows)), names)
 
-    if hands == 1:
+    if world_size == 1:
         return splits
     test = None if splits.test is None else part(splits.test)
     return replace(splits, train=part(splits.train, 1), val=part(splits.val), test=test)
@@ -116,8 +116,8 @@ class TrainBatches:
         renderer: augments and normalises.
         num_classes: for the mixed labels of MixUp and CutMix.
         seed: of the run.
-        deal: what of each batch is for this process; None for a process by itself.
-        is_streamed: the images are not on the device, but fetched ahead.
+        sharding: what of each batch is for this process; None for a process by itself.
+        is_prefetched: the images are not on the device, but prefetch ahead.
 
     Raises:
         UserError: if there are fewer images than `batch_size`, or it cannot be dealt out evenly.
@@ -130,19 +130,19 @@ class TrainBatches:
         renderer: Renderer,
         num_classes: int,
         seed: int,
-        deal: Deal | None = None,
-        is_streamed: bool = False,
+        sharding: Sharding | None = None,
+        is_prefetched: bool = False,
     ) -> None:
-        self.is_streamed = is_streamed
-        self.deal = Deal(len(split)) if deal is None else deal
-        if batch_size % self.deal.hands:
+        self.is_prefetched = is_prefetched
+        self.sharding = Sharding(len(split)) if sharding is None else sharding
+        if batch_size % self.sharding.world_size:
             raise UserError(
-                f"a batch of {batch_size} cannot be dealt out to {self.deal.hands} processes; give a multiple of "
-                f"{self.deal.hands} (batch_size)"
+                f"a batch of {batch_size} cannot be divided between {self.sharding.world_size} processes; give a "
+                f"multiple of {self.sharding.world_size} (batch_size)"
             )
-        if not self.deal.steps(batch_size):
+        if not self.sharding.steps(batch_size):
             raise UserError(
-                f"a batch of {batch_size} is larger than the {self.deal.images} training images (batch_size)"
+                f"a batch of {batch_size} is larger than the {self.sharding.images} training images (batch_size)"
             )
         assert split.labels is not None
         self.split = split
@@ -154,18 +154,18 @@ class TrainBatches:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return self.deal.steps(self.batch_size)
+        return self.sharding.steps(self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches `first`, `first + 1`, ... of an epoch: float32 `(N, C, H, W)` and labels `(N,)` or `(N, classes)`."""
         images, device = self.split.images, self.renderer.device
-        order, places = self.deal.order(self.batch_size, self.seed, epoch)
+        order, places = self.sharding.order(self.batch_size, self.seed, epoch)
         rows = self.split.indices[order.to(self.split.indices.device)]
         draws = self.renderer.augment.draw(len(self) * self.batch_size, images.shape[-1], self.seed, epoch)
         draws = draws[places].to(device)
         size = len(order) // len(self)
         parts = [slice(index * size, (index + 1) * size) for index in range(first, len(self))]
-        sources = _sources(images, [rows[part] for part in parts], self.is_streamed, device)
+        sources = _sources(images, [rows[part] for part in parts], self.is_prefetched, device)
         for index, part, (source, chosen) in zip(range(first, len(self)), parts, sources, strict=True):
             batch = self.renderer.augmented(source, chosen, draws[part])
             labels = self.labels[rows[part]].to(device)
@@ -179,13 +179,13 @@ class TrainBatches:
 
 
 def _sources(
-    images: Tensor, batches: Sequence[Tensor], is_streamed: bool, device: torch.device
+    images: Tensor, batches: Sequence[Tensor], is_prefetched: bool, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each batch a tensor on the device that holds its images, and their rows in it."""
-    if not is_streamed:
+    if not is_prefetched:
         yield from ((images, rows) for rows in batches)
         return
-    for batch in fetched(images, batches, device):
+    for batch in prefetch(images, batches, device):
         yield batch, torch.arange(len(batch), device=device)
 
 
@@ -196,11 +196,11 @@ class EvalBatches:
         split: on the device; labels may be missing.
         batch_size: samples a batch.
         renderer: normalises.
-        is_streamed: the images are not on the device, but fetched ahead.
+        is_prefetched: the images are not on the device, but prefetch ahead.
     """
 
-    def __init__(self, split: Split, batch_size: int, renderer: Renderer, is_streamed: bool = False) -> None:
-        self.is_streamed = is_streamed
+    def __init__(self, split: Split, batch_size: int, renderer: Renderer, is_prefetched: bool = False) -> None:
+        self.is_prefetched = is_prefetched
         self.split = split
         self.batch_size = batch_size
         self.renderer = renderer
@@ -217,6 +217,6 @@ class EvalBatches:
         # Of few images a process may hold none, and one part without images is not the same as no part.
         parts = self.split.indices.split(self.batch_size) if len(self.split) else ()
         filled = [torch.cat([part, part[-1:].expand(self.batch_size - len(part))]) for part in parts]
-        sources = _sources(self.split.images, filled, self.is_streamed, self.renderer.device)
+        sources = _sources(self.split.images, filled, self.is_prefetched, self.renderer.device)
         for part, (source, rows) in zip(parts, sources, strict=True):
             yield self.renderer.plain(source, rows), part, len(part)

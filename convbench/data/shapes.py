@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from convbench.data.statistics import check_statistics, given_or_computed
+from convbench.data.normalisation import check_statistics, given_or_computed
 from convbench.data.types import ImageSpec, Split, Splits
 from convbench.errors import UserError
 

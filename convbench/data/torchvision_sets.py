@@ -11,8 +11,8 @@ from torch import Tensor
 from convbench.data.copies import warn_of_copies
 from convbench.data.download import download
 from convbench.data.folder import check_size
+from convbench.data.normalisation import check_statistics, given_or_computed
 from convbench.data.split import check_fraction, stratified_split
-from convbench.data.statistics import check_statistics, given_or_computed
 from convbench.data.types import ImageSpec, Split, Splits
 from convbench.errors import UserError
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from convbench.engine import world
+from convbench.engine import distributed
 from convbench.engine.step import TrainStep
 from convbench.errors import UserError
-from convbench.logs.files import atomic_path
+from convbench.files import atomic_path
 
 
 def training_state(step: TrainStep) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def training_state(step: TrainStep) -> dict[str, Any]:
 
     With several processes all have to call: each has sums and generators of its own.
     """
-    own, *others = world.of_all({"meter": step.meter.sums.cpu(), "rng": _generators()})
+    own, *others = distributed.all_gather_object({"meter": step.meter.sums.cpu(), "rng": _generators()})
     return {
         "network": step.network.state_dict(),
         "optimizer": step.optimizer.state_dict(),
@@ -42,10 +42,10 @@ def restore_training_state(step: TrainStep, state: dict[str, Any]) -> None:
     step.scaler.load_state_dict(state["scaler"])
     processes = [state, *state.get("others", [])]  # earlier versions kept the first process alone
     step.meter.reset()
-    for process in processes[world.rank() :: world.size()]:
+    for process in processes[distributed.rank() :: distributed.world_size()]:
         step.meter.sums += process["meter"].to(step.device)
-    if world.rank() < len(processes):
-        _set_generators(processes[world.rank()]["rng"])
+    if distributed.rank() < len(processes):
+        _set_generators(processes[distributed.rank()]["rng"])
 
 
 def _generators() -> dict[str, Any]:

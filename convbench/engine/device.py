@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from convbench.engine import world
+from convbench.engine import distributed
 from convbench.errors import UserError
 
 # Of Linux: writing 5 sets the high-water mark of this process, VmHWM, back to what it holds now (man 5 proc).
@@ -31,7 +31,11 @@ def choose_device(name: str) -> torch.device:
     if not there.get(name, False):
         usable = ", ".join(device for device, is_there in there.items() if is_there)
         raise UserError(f"PyTorch finds no {name} device on this machine; choose auto or {usable} (engine.device)")
-    return torch.device(name, world.local_rank()) if name == "cuda" and world.size() > 1 else torch.device(name)
+    return (
+        torch.device(name, distributed.local_rank())
+        if name == "cuda" and distributed.world_size() > 1
+        else torch.device(name)
+    )
 
 
 def describe_device(device: torch.device) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convbench.data.resident import EvalBatches
-from convbench.engine import world
+from convbench.engine import distributed
 from convbench.engine.device import autocast
 from convbench.engine.metrics import SplitScore
 
@@ -58,6 +58,6 @@ def score_of(answers: Iterable[tuple[Tensor, Tensor]]) -> SplitScore:
         losses = functional.cross_entropy(logits, labels, reduction="none")
         parts.append(torch.stack([losses, (predicted == labels).float(), predicted.float()], 1))
     own = torch.cat(parts).cpu() if parts else torch.zeros(0, 3)  # here the host waits
-    loss_of_each, is_correct, classes = torch.cat(world.of_all(own)).T.tolist()
+    loss_of_each, is_correct, classes = torch.cat(distributed.all_gather_object(own)).T.tolist()
     correct, images = int(sum(is_correct)), len(loss_of_each)
     return SplitScore(math.fsum(loss_of_each) / images, correct / images, correct, images, len(set(classes)))

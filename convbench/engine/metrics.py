@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convbench.engine import world
+from convbench.engine import distributed
 
 
 class Score(NamedTuple):
@@ -63,5 +63,5 @@ class Meter:
 
     def read(self) -> Score:
         """Means since the last reset, over all processes; waits for the device."""
-        loss, correct, count = world.added_up(self.sums).tolist()
+        loss, correct, count = distributed.all_reduce_sum(self.sums).tolist()
         return Score(loss / count, correct / count)

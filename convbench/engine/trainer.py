@@ -10,19 +10,19 @@ from typing import Any
 from torch import Tensor
 
 from convbench.data.resident import EvalBatches, TrainBatches
-from convbench.engine import checkpoint, world
+from convbench.engine import checkpoint, distributed
 from convbench.engine.evaluation import evaluate
 from convbench.engine.interrupt import StopRequest
 from convbench.engine.metrics import Score
 from convbench.engine.step import TrainStep
-from convbench.logs.files import RunFolder
-from convbench.logs.reporter import EpochRow, Look, Reporter
+from convbench.loggers.sink import EpochRow, Sink, StepSummary
+from convbench.run_folders.folder import RunFolder
 
 _STEPS_BETWEEN_QUESTIONS = 8
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a run stands; saved in its checkpoints.
 
     Attributes:
@@ -94,8 +94,8 @@ class Trainer:
         self.precision = precision
         self.folder = folder
         self.log_every = log_every
-        self.reporters: Sequence[Reporter] = ()
-        self.progress = Progress()
+        self.sinks: Sequence[Sink] = ()
+        self.progress = TrainingProgress()
         self.step_seconds: float | None = None
         self.is_stopped = False
 
@@ -107,29 +107,29 @@ class Trainer:
         """
         state = checkpoint.load(self.folder.last_checkpoint, self.step.meter.sums.device)
         checkpoint.restore_training_state(self.step, state["training"])
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingProgress(**state["progress"])
 
-    def fit(self, reporters: Sequence[Reporter]) -> None:
+    def fit(self, sinks: Sequence[Sink]) -> None:
         """Train from where `progress` stands to the end.
 
         Args:
-            reporters: hear of epochs, steps and looks.
+            sinks: hear of epochs, steps and looks.
 
         Raises:
             KeyboardInterrupt: after a signal; the checkpoint is written.
             DivergedError: if the training or the validation loss is infinite or not a number; the checkpoints are those
                 of the epochs before.
         """
-        self.reporters = reporters
+        self.sinks = sinks
         progress, epochs = self.progress, self.step.clock.epochs
         with StopRequest() as stop:
             while progress.epoch < epochs:
                 score = self._train_epoch(stop)
-                world.unite_buffers(self.step.network)  # one network is evaluated, saved and tested
+                distributed.average_buffers(self.step.network)  # one network is evaluated, saved and tested
                 val = evaluate(self.step.network, self.val, self.precision).score
                 check_finite(val.loss, f"validation loss after epoch {progress.epoch + 1}", EVALUATION_ADVICE)
                 self._close_epoch(score, val)
-                if world.any_of(stop.requested) and progress.epoch < epochs:
+                if distributed.any_process(stop.requested) and progress.epoch < epochs:
                     raise KeyboardInterrupt
             self.is_stopped = stop.requested
 
@@ -152,39 +152,39 @@ class Trainer:
 
     def _is_asked_to_stop(self, stop: StopRequest) -> bool:
         """Whether to stop after this step; several processes ask each other now and then, so that all stop at one."""
-        if world.size() == 1:
+        if distributed.world_size() == 1:
             return stop.requested
         if self.progress.index % _STEPS_BETWEEN_QUESTIONS:
             return False
         # Whether they stop or not: a run that is interrupted and goes on must come to the same bits as one that is not.
-        world.unite_buffers(self.step.network)
-        return world.any_of(stop.requested)
+        distributed.average_buffers(self.step.network)
+        return distributed.any_process(stop.requested)
 
     def begin_epoch(self) -> None:
-        """Tell reporters of the epoch in which `progress` stands."""
+        """Tell sinks of the epoch in which `progress` stands."""
         progress, steps = self.progress, len(self.train)
         if progress.index == 0:
             self.step.meter.reset()
-        for reporter in self.reporters:
-            reporter.start_epoch(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
+        for sink in self.sinks:
+            sink.on_epoch_start(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
 
     def train_step(self, batch: Tensor, labels: Tensor) -> None:
         """Train on the next batch of the epoch, and now and then look at how it goes."""
         progress, steps = self.progress, len(self.train)
         self.step(progress.epoch * steps + progress.index, batch, labels)
         progress.index += 1
-        for reporter in self.reporters:
-            reporter.step()
+        for sink in self.sinks:
+            sink.on_step()
         if progress.index % self.log_every == 0 and progress.index < steps:
-            self._look()
+            self._summarise()
 
-    def _look(self) -> None:
+    def _summarise(self) -> None:
         score = self._read_finite()
-        look = Look(
+        summary = StepSummary(
             self.progress.index, self.images_seen, score.loss, score.accuracy, self.step.lr, self.step.temperature
         )
-        for reporter in self.reporters:
-            reporter.look(look)
+        for sink in self.sinks:
+            sink.on_summary(summary)
 
     def _close_epoch(self, train: Score, val: Score) -> None:
         progress, steps, seconds = self.progress, len(self.train), self.progress.seconds
@@ -205,8 +205,8 @@ class Trainer:
         if is_best:
             progress.best = {"epoch": row.epoch, "val": val._asdict()}
             self._save({"network": self.step.network.state_dict(), **progress.best}, self.folder.best_checkpoint)
-        for reporter in self.reporters:
-            reporter.epoch(row, self.images_seen, is_best)
+        for sink in self.sinks:
+            sink.on_epoch_end(row, self.images_seen, is_best)
         # Last, so that a run killed in between repeats the epoch rather than losing its row.
         self._save_last()
 
@@ -215,7 +215,7 @@ class Trainer:
         self._save(state, self.folder.last_checkpoint)
 
     def _save(self, state: dict[str, Any], path: Path) -> None:
-        if world.rank() == 0:
+        if distributed.rank() == 0:
             checkpoint.save(state, path)
 
     def _read_finite(self) -> Score:

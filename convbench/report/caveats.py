@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from convbench.report import circumstances
+from convbench.report import computation
 from convbench.report.measured import SPLITS, accuracies, compared_split, images_of, is_share
-from convbench.report.records import Run
 from convbench.report.variants import Comparison, Variant
 from convbench.report.verdicts import is_at_chance
 from convbench.report.wording import MOST_NAMED, named
+from convbench.run_folders.record import RunRecord
 
 
-def caveats(comparison: Comparison, runs: Sequence[Run]) -> list[str]:
+def caveats(comparison: Comparison, runs: Sequence[RunRecord]) -> list[str]:
     """What a reader has to know before believing any of it.
 
     Args:
@@ -23,12 +23,12 @@ def caveats(comparison: Comparison, runs: Sequence[Run]) -> list[str]:
         *_of_configs(comparison),
         *_of_accuracies(comparison),
         *_of_images(comparison),
-        *circumstances.caveats(comparison),
+        *computation.caveats(comparison),
         *_of_old_runs(comparison),
     ]
 
 
-def _of_runs(runs: Sequence[Run]) -> Iterator[str]:
+def _of_runs(runs: Sequence[RunRecord]) -> Iterator[str]:
     unfinished = [run for run in runs if run.status != "finished"]
     for run in unfinished[:MOST_NAMED]:
         yield f"{run.folder.name} is not in it: {run.status}" + (f", {run.error}" if run.error else "")
@@ -102,7 +102,7 @@ def _of_images(comparison: Comparison) -> Iterator[str]:
             )
 
 
-def _differing_splits(runs: Sequence[Run]) -> list[str]:
+def _differing_splits(runs: Sequence[RunRecord]) -> list[str]:
     # Digests of pixels and digests of files of the same images differ, so only those of one kind are compared.
     digests: dict[tuple[str, str], set[str]] = {}
     for run in runs:
@@ -122,7 +122,7 @@ def _of_old_runs(comparison: Comparison) -> Iterator[str]:
             f"the records do not say how many {SPLITS[split]} images there were, so verdicts go by the seeds alone: "
             f"{named(uncounted)}"
         )
-    unrecorded = [run.folder.name for run in runs if not circumstances.is_recorded(run)]
+    unrecorded = [run.folder.name for run in runs if not run.records_parts]
     if unrecorded:
         yield f"the records, of an older version, do not say all of how runs were computed: {named(unrecorded)}"
 

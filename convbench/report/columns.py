@@ -160,7 +160,7 @@ def epochs_to(variant: Variant, target: float) -> dict[int, float]:
     """Seed -> the first epoch with that validation accuracy."""
     reached = {}
     for seed, run in variant.finished.items():
-        epochs = (row["epoch"] for row in run.rows() if (row.get("val_accuracy") or 0) >= target)
+        epochs = (row["epoch"] for row in run.rows if (row.get("val_accuracy") or 0) >= target)
         if (first := next(epochs, None)) is not None:
             reached[seed] = float(first)
     return reached

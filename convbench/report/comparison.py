@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from convbench.errors import UserError
-from convbench.logs.files import atomic_path
-from convbench.report.boards import write_boards
+from convbench.files import atomic_path, open_text, write_text
 from convbench.report.caveats import caveats
 from convbench.report.columns import Column, columns, common_target
 from convbench.report.curves import ROUTING, X_AXES, Y_AXES, Curve, learning_curve, routing_curves
 from convbench.report.figures import write_figures
 from convbench.report.findings import findings
-from convbench.report.looks import look
 from convbench.report.measured import SPLITS, compared_split
 from convbench.report.page import write_page
 from convbench.report.pareto import COSTS, Point, pareto_points
-from convbench.report.records import Run, check_keys, find_runs
 from convbench.report.settings import Settings
 from convbench.report.statistics import estimate
+from convbench.report.styles import line_style
 from convbench.report.table import table
+from convbench.report.tensorboard import write_tensorboard
 from convbench.report.variants import Comparison, Variant, sort_into_variants
-from convbench.text import open_text, write_text
+from convbench.run_folders.record import RunRecord, check_keys, find_runs
 
 MOST_CURVES = 40  # variants that are drawn: those of the best validation accuracy
 _MOST_ROWS = 50  # on the terminal
@@ -81,7 +80,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
         UserError: if no run has begun there, or a key to compare by does not vary.
     """
     found = find_runs(folders)
-    begun = [run for run in found.runs if run.results.get("conv")]
+    begun = [run for run in found.runs if run.has_begun]
     if not begun:
         raise UserError(f"there are no runs in {', '.join(map(str, folders))}: give the folder of a sweep (folders)")
     check_keys(settings.by or (), begun)
@@ -136,7 +135,7 @@ def write_report(folders: Sequence[Path], output: Path, settings: Settings) -> s
     _write_markdown(report, output / "table.md")
     _write_csv(report, output / "table.csv")
     write_figures(report, output)
-    write_boards(report, output / "tensorboard")
+    write_tensorboard(report, output / "tensorboard")
     write_page(output / "index.html", page_data(report, output))
     return f"{for_terminal(report)}\n\nreport: {output / 'index.html'}"
 
@@ -183,8 +182,7 @@ def _write_markdown(report: Report, path: Path) -> None:
     if report.warnings:
         lines += ["", "To know before believing it:", "", *(f"- {sentence}." for sentence in report.warnings)]
     lines += ["", *(f"- **{column.head}**: {column.help}." for column in report.columns)]
-    with atomic_path(path) as temporary:
-        write_text(temporary, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _write_csv(report: Report, path: Path) -> None:
@@ -238,7 +236,7 @@ def page_data(report: Report, output: Path) -> dict[str, Any]:
 
 
 def _page_variant(report: Report, index: int, output: Path) -> dict[str, Any]:
-    variant, looks = report.comparison.variants[index], look(index)
+    variant, looks = report.comparison.variants[index], line_style(index)
     cells: dict[str, Any] = {
         "n": {"value": len(variant.finished), "text": str(len(variant.finished)), "is_best": False}
     }
@@ -259,8 +257,8 @@ def _page_variant(report: Report, index: int, output: Path) -> dict[str, Any]:
     }
 
 
-def _page_run(run: Run, output: Path) -> dict[str, Any]:
-    accuracy, seconds = run.score("test", "accuracy"), run.results.get("seconds_total")
+def _page_run(run: RunRecord, output: Path) -> dict[str, Any]:
+    accuracy, seconds = run.score("test", "accuracy"), run.seconds_total
     return {
         "folder": os.path.relpath(run.folder, output),
         "name": run.folder.name,
@@ -270,7 +268,7 @@ def _page_run(run: Run, output: Path) -> dict[str, Any]:
             "test_accuracy": "" if accuracy is None else f"{100 * accuracy:.2f}",
             "seconds_total": "" if seconds is None else f"{seconds:.0f} s",
         },
-        "command": run.results.get("command", ""),
+        "command": run.command,
     }
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convbench.report.records import Run
 from convbench.report.variants import Variant
+from convbench.run_folders.record import RunRecord
 
 MOST_POINTS = 200  # of a curve; more than a screen shows
 
@@ -51,7 +51,7 @@ class Curve:
 
 def learning_curve(variant: Variant) -> Curve | None:
     """Loss and accuracy over the epochs that all finished runs have; None where there are none."""
-    runs = [(run, run.rows()) for run in variant.finished.values()]
+    runs = [(run, run.rows) for run in variant.finished.values()]
     epochs = min((len(rows) for _, rows in runs), default=0)
     if not epochs:
         return None
@@ -90,12 +90,12 @@ def _kept(epochs: int) -> list[int]:
     return sorted({round(index * (epochs - 1) / (MOST_POINTS - 1)) for index in range(MOST_POINTS)})
 
 
-def _axes(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+def _axes(run: RunRecord, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     seconds, images = [0.0], [0.0]
     for row in rows:
         seconds.append(seconds[-1] + row["seconds"])
         images.append(images[-1] + row["seconds"] * row["images_per_second"])
-    flops = _FLOPS_PER_MAC * (run.results.get("macs") or 0)
+    flops = _FLOPS_PER_MAC * run.macs
     return {
         "epochs": [float(row["epoch"]) for row in rows],
         "seconds": seconds[1:],

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.logs.files import atomic_path
+from convbench.files import atomic_path
 from convbench.report.curves import ROUTING, X_AXES, Y_AXES
-from convbench.report.looks import look
 from convbench.report.measured import SPLITS
 from convbench.report.pareto import COSTS
+from convbench.report.styles import line_style
 
 if TYPE_CHECKING:
     from convbench.report.comparison import Report
@@ -74,7 +74,7 @@ def _name_x(ax: Any, axis: str) -> None:
 def _line(
     ax: Any, index: int, label: str, x: Sequence[float], y: dict[str, list[float | None]], width: float = 1.5
 ) -> None:
-    style = look(index)
+    style = line_style(index)
     numbers = {name: [float("nan") if value is None else value for value in values] for name, values in y.items()}
     ax.plot(
         x,
@@ -102,7 +102,7 @@ def _draw_pareto(report: Report, axes: Sequence[Any]) -> bool:
         for index, point in there:
             if index not in report.drawn or cost not in point.costs or point.bar is None:
                 continue
-            style, label = look(index), report.comparison.variants[index].label
+            style, label = line_style(index), report.comparison.variants[index].label
             ax.errorbar(
                 point.costs[cost],
                 point.mean,

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from convbench.report.records import Run
 from convbench.report.variants import Variant
+from convbench.run_folders.record import RunRecord
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}  # as results.json and as a person calls them
 
@@ -47,7 +47,7 @@ def accuracies(variant: Variant, score: str) -> Measured:
             images.append(count)
             share = (run.score(score, "correct") or round(share * count)) / count
         values[seed] = 100 * share
-    classes = max((len(run.results.get("classes") or ()) for run in variant.finished.values()), default=0)
+    classes = max((len(run.classes) for run in variant.finished.values()), default=0)
     return Measured(values, min(images, default=None), 100 / classes if classes else None)
 
 
@@ -56,10 +56,10 @@ def is_share(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
 
 
-def images_of(run: Run, score: str) -> int | None:
+def images_of(run: RunRecord, score: str) -> int | None:
     """Of the split of a score, as the score itself or the run says; None for a run that says neither."""
     split = score.rpartition(".")[2]
-    count = run.score(score, "images") or (run.results.get("images") or {}).get(split)
+    count = run.score(score, "images") or run.images(split)
     return int(count) if count else None
 
 

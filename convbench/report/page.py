@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from convbench.logs.files import atomic_path
-from convbench.logs.plain_json import to_json
-from convbench.text import write_text
+from convbench.files import to_json, write_text
 
 ASSETS = Path(__file__).with_name("page")
 SCRIPTS = ("common.js", "charts.js", "report.js")  # in this order: each uses the ones before it
@@ -39,8 +37,7 @@ def write_page(path: Path, data: dict[str, Any]) -> None:
     }
     # one pass: what the data say is never taken for a mark
     page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("report.html"))
-    with atomic_path(path) as temporary:
-        write_text(temporary, page)
+    write_text(path, page)
 
 
 def _asset(name: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from convbench.config import conf_folder
+from convbench.config.options import conf_folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings:
 
 
 def settings_of(config: DictConfig) -> Settings:
-    """Take over the keys of `conf/compare.yaml`, checked by `convbench.schema`."""
+    """Take over the keys of `conf/compare.yaml`, checked by `convbench.config.schema`."""
     by = [config.by] if isinstance(config.by, str) else config.by
     return Settings(
         by=tuple(map(str, by)) if by else None,

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from convbench.config import GROUPS
-from convbench.report.records import Run
+from convbench.config.options import GROUPS
+from convbench.run_folders.record import RunRecord
 
 if TYPE_CHECKING:
     from convbench.report.measured import Measured
 
 # What says where or on which occasion a run took place; never a variant of its own.
-_INCIDENTAL = ("seed", "resume", "sweep.", "datasets", "engine.cache", "engine.threads")
+_INCIDENTAL = ("seed", "resume", "sweep.", "logger", "datasets", "engine.cache", "engine.threads")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Variant:
     """
 
     config: dict[str, Any]
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunRecord] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     columns: dict[str, "Measured"] = field(default_factory=dict)
 
@@ -40,10 +40,10 @@ class Variant:
         return ", ".join(groups + others) or "all runs"
 
     @cached_property
-    def finished(self) -> dict[int, Run]:
+    def finished(self) -> dict[int, RunRecord]:
         """Seed -> run; of two runs with one seed the one that ended later."""
         runs = [run for run in self.runs if run.status == "finished" and run.seed is not None]
-        runs.sort(key=lambda run: str(run.results.get("ended_at") or ""))
+        runs.sort(key=lambda run: run.ended_at)
         latest = {run.seed: run for run in runs if run.seed is not None}
         return {seed: latest[seed] for seed in sorted(latest)}
 
@@ -81,7 +81,7 @@ class Comparison:
         return list(blocks.values())
 
 
-def sort_into_variants(runs: Iterable[Run], by: Sequence[str] | None, reference: str) -> Comparison:
+def sort_into_variants(runs: Iterable[RunRecord], by: Sequence[str] | None, reference: str) -> Comparison:
     """Group runs by configuration.
 
     Args:
@@ -89,10 +89,10 @@ def sort_into_variants(runs: Iterable[Run], by: Sequence[str] | None, reference:
         by: keys to compare; None for `conv` where it varies, else for all that varies.
         reference: the option or value that comes first and that others are compared with.
     """
-    grouped: dict[str, list[Run]] = defaultdict(list)
+    grouped: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
-        grouped[run.results.get("variant_hash") or _fingerprint(run)].append(run)
-    variants = [Variant(flatten(members[0].config()), members) for members in grouped.values()]
+        grouped[run.variant_hash or _fingerprint(run)].append(run)
+    variants = [Variant(flatten(members[0].config), members) for members in grouped.values()]
     keys = _varied_keys(variants)
     for variant in variants:
         variant.keys = {key: _value(variant, key) for key in keys}
@@ -126,8 +126,8 @@ def _walk(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield name, value
 
 
-def _fingerprint(run: Run) -> str:
-    return repr(sorted(flatten(run.config()).items()))
+def _fingerprint(run: RunRecord) -> str:
+    return repr(sorted(flatten(run.config).items()))
 
 
 def _varied_keys(variants: Sequence[Variant]) -> list[str]:
@@ -157,9 +157,8 @@ def _differing(variants: Sequence[Variant]) -> set[str]:
 
 def _value(variant: Variant, key: str) -> str:
     if key in GROUPS:
-        results = variant.runs[0].results
-        # conv is the option, or the name of a user's own class
-        return str(results["conv"] if key == "conv" else (results.get("choices") or results).get(key, "-"))
+        run = variant.runs[0]
+        return run.conv if key == "conv" else run.choice(key)
     value = variant.config.get(key, "-")
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 

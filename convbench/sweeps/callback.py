@@ -12,14 +12,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from convbench.cli import SWEEP_FAILED_CODE
-from convbench.config import config_hash
+from convbench.cli.main import SWEEP_FAILED_CODE
+from convbench.config.naming import config_hash
 from convbench.errors import reason
-from convbench.logs.files import RunFolder, atomic_path, now
-from convbench.logs.plain_json import to_json
-from convbench.sweeps.jobs import results_of
-from convbench.sweeps.progress import Progress
-from convbench.text import write_text
+from convbench.files import write_json
+from convbench.run_folders.folder import RunFolder, now
+from convbench.run_folders.record import RunRecord, find_runs
+from convbench.sweeps.progress import SweepProgress
 
 log = logging.getLogger("convbench")
 
@@ -44,9 +43,8 @@ class SweepCallback(Callback):
             "began_at": now(),
             "jobs": self.jobs,
         }
-        with atomic_path(self.folder / "sweep.json") as temporary:
-            write_text(temporary, to_json(said) + "\n")
-        self.progress = Progress(self.folder, self.jobs)
+        write_json(self.folder / "sweep.json", said)
+        self.progress = SweepProgress(self.folder, self.jobs)
         # Elsewhere jobs say nothing here: the progress is all that a person sees.
         if not self.launcher.endswith("BasicLauncher"):
             self.progress.start()
@@ -82,7 +80,7 @@ class SweepCallback(Callback):
         """Say what became of each job, compare the runs, and exit with 3 unless all have finished."""
         SweepCallback.open = None
         self.progress.stop()
-        outcomes = {folder.name: _outcome(RunFolder(folder), results) for folder, results in results_of(self.folder)}
+        outcomes = {run.folder.name: _outcome(run) for run in find_runs([self.folder]).runs}
         if not outcomes:
             return
         log.info("\nsweep %s", self.folder)
@@ -136,12 +134,9 @@ def _count(config: DictConfig) -> int | None:
     return count
 
 
-def _outcome(folder: RunFolder, results: dict[str, Any]) -> tuple[bool, str]:
-    """Whether a job has finished, and what to say of it."""
-    if results["status"] == "running":
-        return False, "running" if folder.is_locked else "killed: its process ended without a word"
-    if results["status"] != "finished":
-        return False, f"{results['status']}: {results['error']}"
-    scores = {"val": results["val"], "test": results["test"]}
-    said = [f"{split} {100 * score['accuracy']:6.2f} %" for split, score in scores.items() if score]
-    return True, "  ".join(said)
+def _outcome(run: RunRecord) -> tuple[bool, str]:
+    """Whether a job has finished, and a text for a person."""
+    if run.status != "finished":
+        return False, ": ".join(filter(None, [run.status, run.error]))
+    scores = {split: run.score(split, "accuracy") for split in ("val", "test")}
+    return True, "  ".join(f"{split} {100 * score:6.2f} %" for split, score in scores.items() if score is not None)

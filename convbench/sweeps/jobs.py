@@ -5,26 +5,17 @@ command that only has more of them. Imports no PyTorch: a job with nothing to do
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from convbench.config import config_hash
-from convbench.logs.files import RunFolder
-from convbench.text import read_text
+from convbench.config.naming import config_hash
+from convbench.files import read_text
+from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.record import find_runs, read_results
 
 _NAME_DIGITS = 6  # of the hash, in the name of a folder whose plain name is another job's
-
-
-def results_of(sweep: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The jobs that a sweep has begun, by name: their folders and what came out so far; unreadable ones left out."""
-    for path in sorted(sweep.glob("*/results.json")):
-        try:
-            yield path.parent, json.loads(read_text(path))
-        except (OSError, ValueError):
-            continue
 
 
 def job_folder(sweep: str, name: str, config: DictConfig) -> str:
@@ -36,7 +27,7 @@ def job_folder(sweep: str, name: str, config: DictConfig) -> str:
         config: of the job.
     """
     digest = config_hash(config)
-    jobs = {folder.name: results.get("config_hash") for folder, results in results_of(Path(sweep))}
+    jobs = {run.folder.name: run.config_hash for run in find_runs([Path(sweep)]).runs}
     if jobs.get(name) == digest:
         return name
     known = next((folder for folder, other in jobs.items() if other == digest), None)
@@ -46,10 +37,10 @@ def job_folder(sweep: str, name: str, config: DictConfig) -> str:
     return f"{name}-{digest[:_NAME_DIGITS]}" if name in jobs else name
 
 
-def is_called_off(sweep: Path) -> bool:
+def has_failed_job(sweep: Path) -> bool:
     """Whether a job has failed since the sweep was last started."""
     began = read_sweep(sweep).get("began_at", "")
-    return any(results["status"] == "failed" and results["ended_at"] >= began for _, results in results_of(sweep))
+    return any(run.status == "failed" and run.ended_at >= began for run in find_runs([sweep]).runs)
 
 
 def read_sweep(sweep: Path) -> dict[str, Any]:
@@ -61,13 +52,11 @@ def read_sweep(sweep: Path) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def what_to_do(folder: RunFolder, retry_failed: bool) -> str:
+def next_action(folder: RunFolder, retry_failed: bool) -> str:
     """`start` the job of a folder, let it `go on` from its checkpoint, or `leave` it as it is."""
-    if not folder.results_path.exists():
-        return "start"
     try:
-        status = json.loads(read_text(folder.results_path))["status"]
-    except (ValueError, KeyError):
+        status = read_results(folder.path)["status"]
+    except (OSError, ValueError):
         return "start"
     if status == "finished" or (status == "failed" and not retry_failed):
         return "leave"

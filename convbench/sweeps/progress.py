@@ -6,13 +6,12 @@ import threading
 import time
 from pathlib import Path
 
-from convbench.logs.files import RunFolder
-from convbench.sweeps.jobs import results_of
+from convbench.run_folders.record import find_runs
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
-class Progress:
+class SweepProgress:
     """Counts jobs by what their folders say. Goes to other processes without its thread.
 
     Args:
@@ -29,8 +28,8 @@ class Progress:
         self._thread: threading.Thread | None = None
         self._named = set(self._failures())
 
-    def __reduce__(self) -> tuple[type["Progress"], tuple[Path, int | None]]:
-        return Progress, (self.folder, self.jobs)
+    def __reduce__(self) -> tuple[type["SweepProgress"], tuple[Path, int | None]]:
+        return SweepProgress, (self.folder, self.jobs)
 
     def line(self) -> str:
         """For a person: `sweep ablation: 3 done, 1 running, 0 failed, 5 left, about 4 min left`."""
@@ -89,19 +88,16 @@ class Progress:
     def _failures(self) -> dict[tuple[str, str], str]:
         # A job that is tried again may fail again, at another time.
         return {
-            (folder.name, str(results.get("ended_at"))): str(results.get("error"))
-            for folder, results in results_of(self.folder)
-            if results.get("status") == "failed"
+            (run.folder.name, run.ended_at): run.error
+            for run in find_runs([self.folder]).runs
+            if run.status == "failed"
         }
 
     def _count(self) -> dict[str, int]:
         count = {"finished": 0, "running": 0, "failed": 0}
-        for folder, results in results_of(self.folder):
-            status = results.get("status")
-            if status == "running" and not RunFolder(folder).is_locked:
-                continue  # killed: left to do
-            if status in count:
-                count[status] += 1
+        for run in find_runs([self.folder]).runs:
+            if run.status in count:  # a killed one is left to do
+                count[run.status] += 1
         return count
 
 

@@ -11,7 +11,7 @@ from convbench.convs.base import Conv2dBase
 def macs(conv: Conv2dBase, size: tuple[int, int] = (8, 8)) -> int:
     """Count those for one image of this (height, width), on tensors without values."""
     conv = copy.deepcopy(conv).to("meta")
-    conv.use(conv.counted_as)
+    conv.use(conv.reference_implementation)
     with FlopCounterMode(display=False) as counter:
         conv(torch.empty(1, conv.in_channels, *size, device="meta"))
     return counter.get_total_flops() // 2

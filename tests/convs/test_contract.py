@@ -95,7 +95,7 @@ def formula(conv: Conv2dBase, x: Tensor, values: dict[str, Tensor]) -> Tensor:
     if hasattr(references, conv.name):
         return getattr(references, conv.name)(conv, x, values)
     twin = copy.deepcopy(conv).double()
-    twin.use(twin.counted_as)
+    twin.use(twin.reference_implementation)
     return torch.func.functional_call(twin, values, (x,))
 
 
@@ -142,7 +142,7 @@ def test_output_and_gradients_equal_the_plain_formula(
 def test_state_dict_moves_between_implementations_with_equal_outputs(
     name: str, implementation: str, geometry: str
 ) -> None:
-    first, x = make(name, CLASSES[name].counted_as, geometry, torch.float64)
+    first, x = make(name, CLASSES[name].reference_implementation, geometry, torch.float64)
     second = CLASSES[name](8, 8, 3, padding=1, implementation=implementation, dtype=torch.float64)
     second.load_state_dict(first.state_dict())
     torch.testing.assert_close(second(x), first(x), rtol=1e-10, atol=1e-12)
@@ -202,7 +202,7 @@ def test_the_same_input_gives_the_same_bits(name: str, implementation: str, geom
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_multiplications_can_be_counted_on_meta_tensors(name: str) -> None:
-    conv = CLASSES[name](16, 16, 3, padding=1, device="meta", implementation=CLASSES[name].counted_as)
+    conv = CLASSES[name](16, 16, 3, padding=1, device="meta", implementation=CLASSES[name].reference_implementation)
     with FlopCounterMode(display=False) as counter:
         conv(torch.empty(2, 16, 10, 12, device="meta"))
     pixels, dense = 2 * 10 * 12, 16 * 16 * 9
@@ -220,7 +220,7 @@ def test_multiplications_can_be_counted_on_meta_tensors(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_outputs_grow_with_the_parameters_that_are_named_for_it(name: str) -> None:
-    conv, x = make(name, CLASSES[name].counted_as, "square_3x3", torch.float64)
+    conv, x = make(name, CLASSES[name].reference_implementation, "square_3x3", torch.float64)
     if not conv.outputs_scale_with:
         pytest.skip(f"{name} has none")
     nn.init.zeros_(conv.bias)
@@ -282,7 +282,7 @@ def test_every_implementation_takes_a_plain_layer(name: str, implementation: str
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_yaml_skips_what_the_conv_refuses_and_nothing_is_refused_where_it_says_error(name: str) -> None:
-    refused = [geometry for geometry in GEOMETRIES if not takes(name, CLASSES[name].counted_as, geometry)]
+    refused = [geometry for geometry in GEOMETRIES if not takes(name, CLASSES[name].reference_implementation, geometry)]
     assert YAMLS[name]["unsupported"] == ("skip" if refused else "error"), refused
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import get_class
 
-from convbench.count import summarise
+from convbench.models.counting import summarise
 from tests.convs.catalogue import YAMLS
 
 C, OUT, T = 16, 32, 9  # channels in and out, taps of a 3 x 3 kernel

@@ -27,7 +27,7 @@ def test_a_1x1_kernel_has_no_factor_for_taps_and_a_depthwise_one_none_for_filter
 def test_a_high_temperature_makes_all_shares_equal_and_is_a_buffer() -> None:
     conv, x = ODConv2d(4, 4, 3), torch.randn(3, 4, 5, 5)
     conv.temperature.fill_(1e6)
-    torch.testing.assert_close(conv.shares(x), torch.full((3, 4), 0.25), atol=1e-5, rtol=0)
+    torch.testing.assert_close(conv.routing_weights(x), torch.full((3, 4), 0.25), atol=1e-5, rtol=0)
     assert "temperature" in conv.state_dict()
 
 

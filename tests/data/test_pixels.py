@@ -12,8 +12,8 @@ from PIL import Image
 
 from convbench.data.decode import decode_files
 from convbench.data.pixels import Pixels, check_value_range
+from convbench.diagnostics.picture import Picture
 from convbench.errors import UserError
-from convbench.picture import Picture
 
 Colour = tuple[int, int, int]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from convbench.data.statistics import channel_statistics, check_statistics, given_or_computed
+from convbench.data.normalisation import channel_statistics, check_statistics, given_or_computed
 from convbench.errors import UserError
 
 
@@ -21,7 +21,7 @@ def test_statistics_are_those_of_all_pixels_in_float64() -> None:
 def test_statistics_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randint(0, 256, (50, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = channel_statistics(images, torch.arange(50))
-    monkeypatch.setattr("convbench.data.statistics._CHUNK_BYTES", 700)
+    monkeypatch.setattr("convbench.data.normalisation._CHUNK_BYTES", 700)
     assert channel_statistics(images, torch.arange(50)) == whole
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convbench.data.streamed import fetched
+from convbench.data.prefetch import fetched
 from tests.conftest import TINY
 from tests.data.image_folder import write_image
 

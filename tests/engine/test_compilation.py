@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from convbench.engine.compilation import Compilation, carry_out, decide, remember_compiled
-from convbench.engine.remembered import Remembered
 from convbench.errors import UserError
+from convbench.tuning.compilation import Compilation, carry_out, decide, record_compilation
+from convbench.tuning.measurements import MeasurementCache
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def network() -> nn.Module:
 
 
 def test_a_short_run_stays_eager_and_a_long_one_is_compiled(tmp_path: Path) -> None:
-    net, batch, known = network(), torch.randn(4, 3, 16, 16), Remembered(tmp_path, CPU)
+    net, batch, known = network(), torch.randn(4, 3, 16, 16), MeasurementCache(tmp_path, CPU)
     net(batch)
     assert not decide(net, batch, "none", 40, 10, known, "small").is_on
     assert not decide(net, batch, "none", 40, 100, known, "small").is_on
@@ -33,13 +33,13 @@ def test_a_short_run_stays_eager_and_a_long_one_is_compiled(tmp_path: Path) -> N
 
 
 def test_what_compiling_cost_before_decides(tmp_path: Path) -> None:
-    net, batch, known = network(), torch.randn(4, 3, 16, 16), Remembered(tmp_path, CPU)
+    net, batch, known = network(), torch.randn(4, 3, 16, 16), MeasurementCache(tmp_path, CPU)
     net(batch)
-    remember_compiled(known, "small", compile_seconds=1e9, step=0.0)
+    record_compilation(known, "small", compile_seconds=1e9, step=0.0)
     assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
-    remember_compiled(known, "small", compile_seconds=1e-9, step=0.0)
+    record_compilation(known, "small", compile_seconds=1e-9, step=0.0)
     assert decide(net, batch, "none", 40, 10**6, known, "small").is_on
-    remember_compiled(known, "small", compile_seconds=1e-9, step=1e9)  # where compiled steps are slower
+    record_compilation(known, "small", compile_seconds=1e-9, step=1e9)  # where compiled steps are slower
     assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
 
 
@@ -48,7 +48,7 @@ def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(t
     net(batch)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     generator = torch.get_rng_state()
-    decide(net, batch, "none", 40, 1000, Remembered(tmp_path, CPU), "small")
+    decide(net, batch, "none", 40, 1000, MeasurementCache(tmp_path, CPU), "small")
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -107,13 +107,13 @@ def test_without_a_compiler_what_needs_one_gets_a_sentence(run_module: Any, tmp_
 def test_a_file_of_measurements_of_another_shape_counts_as_none_and_is_written_over(
     tmp_path: Path, content: str
 ) -> None:
-    known = Remembered(tmp_path, CPU)
+    known = MeasurementCache(tmp_path, CPU)
     for name, value in (("WHERE", known.where), ("TOPIC", "topic"), ("KEY", "key")):
         content = content.replace(name, json.dumps(value))
     known.path.write_text(content)
-    assert known.recall("topic", "key") is None
-    known.remember("topic", "key", {"step": 1.0})
-    assert known.recall("topic", "key") == {"step": 1.0}
+    assert known.get("topic", "key") is None
+    known.put("topic", "key", {"step": 1.0})
+    assert known.get("topic", "key") == {"step": 1.0}
 
 
 @pytest.mark.slow

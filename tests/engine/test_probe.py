@@ -12,7 +12,7 @@ from convbench.convs.mixing import MixedConv2d
 from convbench.convs.odconv import ODConv2d
 from convbench.convs.swap import swap_convs
 from convbench.convs.weighted_sum import WeightedSumConv2d
-from convbench.engine.probe import dense_kernels, feature_maps, first_kernels, routing
+from convbench.diagnostics.inspection import dense_kernels, feature_maps, first_kernels, routing
 from convbench.models.resnet import ResNet
 
 EXPERTS = 4
@@ -34,7 +34,7 @@ class Chooser(MixedConv2d):
         super().__init__(*conv2d, num_experts=EXPERTS, implementation="grouped", **geometry)
         self.reset_parameters()
 
-    def shares(self, x):
+    def routing_weights(self, x):
         bright = x.mean((1, 2, 3)).round().long()
         return F.one_hot(bright // EXPERTS, EXPERTS).float() + F.one_hot(bright % EXPERTS, EXPERTS).float()
 
@@ -241,7 +241,7 @@ def test_routing_is_measured_as_in_evaluation_layer_by_layer(conv):
     batch = torch.randn(8, 3, 16, 16)
     layers = routing(made, [batch], "none")
     with torch.no_grad():
-        shares = made.eval().conv1.shares(batch)
+        shares = made.eval().conv1.routing_weights(batch)
         shares = shares / shares.sum(1, keepdim=True)
         entropy = torch.distributions.Categorical(shares).entropy().mean().item()
     experts = made.conv1.num_experts

@@ -6,8 +6,10 @@ from hydra import compose as compose_config
 from hydra import initialize_config_dir
 from torch.profiler import ProfilerActivity, profile
 
-from convbench.build import build_training, compose
-from convbench.config import conf_folder, options, register_resolvers
+from convbench.config.options import conf_folder, options
+from convbench.config.resolvers import register_resolvers
+from convbench.experiment.composition import compose
+from convbench.experiment.training import build_training
 from tests.conftest import TINY
 
 HOST_READS = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero"}
@@ -17,7 +19,8 @@ def build(*overrides):
     register_resolvers()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose_config("train", [*TINY, *overrides])
-    return build_training(config, compose(config))
+    composition = compose(config)
+    return build_training(config, composition, composition.source.load())
 
 
 def host_reads(training, epoch=0):

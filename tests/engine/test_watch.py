@@ -15,9 +15,9 @@ from convbench.convs.dynamic import DynamicConv2d
 from convbench.data.augment import Augment, Renderer
 from convbench.data.resident import EvalBatches
 from convbench.data.types import Split
-from convbench.engine.watch import Watch
-from convbench.logs.files import RunFolder
-from convbench.logs.tensorboard import TensorBoard
+from convbench.diagnostics.diagrams import Watch
+from convbench.loggers.tensorboard import TensorBoard
+from convbench.run_folders.folder import RunFolder
 from tests.logs.rows import epoch_row
 
 SIZE, EPOCHS = 8, 11
@@ -131,9 +131,9 @@ def test_routing_is_measured_on_at_most_256_images_from_all_of_the_split(tmp_pat
     asked = []
 
     class Listener(DynamicConv2d):
-        def shares(self, x):
+        def routing_weights(self, x):
             asked.append(x)
-            return super().shares(x)
+            return super().routing_weights(x)
 
     watched(nn.Sequential(Listener(3, 2, 3)), tmp_path, {3: None}, batches(count, batch_size=64))
     asked = asked[1::2]  # the convolution itself asks first

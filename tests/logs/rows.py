@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from convbench.logs.reporter import EpochRow
+from convbench.loggers.sink import EpochRow
 
 _ROW = EpochRow(
     epoch=1,

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from convbench.logs import console as console_module
-from convbench.logs.console import Console
-from convbench.logs.reporter import Look
+from convbench.loggers import console as console_module
+from convbench.loggers.console import Console
+from convbench.loggers.sink import Look
 from tests.logs.rows import epoch_row
 
 

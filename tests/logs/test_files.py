@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from convbench.errors import UserError
-from convbench.logs.files import RunFolder, atomic_path
+from convbench.run_folders.folder import RunFolder, atomic_path
 from tests.logs.test_plain_json import strict_json
 
 

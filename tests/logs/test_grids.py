@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from convbench.logs.grids import enlarged, kernel_grid, map_grid
+from convbench.diagnostics.grids import enlarged, kernel_grid, map_grid
 
 
 def tile(picture: torch.Tensor, row: int, column: int, side: int = 68) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import convbench
-from convbench.logs.plain_json import to_json
+from convbench.files import to_json
 
 PACKAGE = Path(convbench.__file__).parent
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from convbench.logs.files import RunFolder
-from convbench.logs.results import Results
+from convbench.loggers.results import Results
+from convbench.run_folders.folder import RunFolder
 from tests.logs.rows import epoch_row
 
 

@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from convbench.logs.reporter import Look
-from convbench.logs.tensorboard import TensorBoard
+from convbench.loggers.sink import Look
+from convbench.loggers.tensorboard import TensorBoard
 from tests.logs.rows import epoch_row
 
 TAGS = {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr", "speed/images_per_second"}

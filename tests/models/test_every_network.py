@@ -8,9 +8,9 @@ from torch import nn
 
 from convbench.convs.swap import swap_convs
 from convbench.convs.weighted_sum import WeightedSumConv2d
-from convbench.count import summarise
 from convbench.errors import UserError
 from convbench.models.convnext import ConvNeXt
+from convbench.models.counting import summarise
 from convbench.models.lenet import LeNet
 from convbench.models.mnist_net import MnistNet
 from convbench.models.preact_resnet import PreActResNet, WideResNet

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torchvision
 
-from convbench.count import summarise
 from convbench.errors import UserError
+from convbench.models.counting import summarise
 from convbench.models.from_torchvision import torchvision_classifier
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from convbench.config import config_hash
-from convbench.logs.files import RunFolder
+from convbench.config.naming import config_hash
+from convbench.run_folders.folder import RunFolder
 
 
 def write_run(

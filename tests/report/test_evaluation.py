@@ -1,6 +1,6 @@
 import torch
 
-from convbench.report.evaluation import Predictions, confusion_matrix
+from convbench.experiment.evaluation import Predictions, confusion_matrix
 
 
 def test_the_confusion_matrix_has_true_classes_in_rows_and_predicted_ones_in_columns() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from convbench.report.comparison import for_terminal, make_report, page_data
 from convbench.report.findings import findings
 from convbench.report.measured import Measured
-from convbench.report.records import Run, find_runs
 from convbench.report.settings import default_settings
 from convbench.report.statistics import seeds_needed
 from convbench.report.variants import sort_into_variants
 from convbench.report.verdicts import judge, least_half_width
+from convbench.run_folders.record import Run, find_runs
 from tests.report.runs import OLD, write_run, write_sweep
 
 

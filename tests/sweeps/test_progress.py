@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from convbench.logs.files import RunFolder
+from convbench.run_folders.folder import RunFolder
 from convbench.sweeps.progress import Progress, fitted
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from convbench.sweeps.slots import gpus, jobs_at_once, threads_each
+from convbench.sweeps.gpu_locks import gpus, jobs_at_once, threads_each
 
 # Takes one of the things that its arguments name, says which, and keeps it until its input ends.
 _TAKES = """
 import sys
 from pathlib import Path
-from convbench.sweeps.slots import wait_for_slot
-name, file = wait_for_slot(sys.argv[3:], int(sys.argv[2]), Path(sys.argv[1]))
+from convbench.sweeps.gpu_locks import wait_for_lock
+name, file = wait_for_lock(sys.argv[3:], int(sys.argv[2]), Path(sys.argv[1]))
 print(name, flush=True)
 sys.stdin.read()
 """
@@ -63,8 +63,8 @@ def test_where_there_are_more_jobs_than_gpus_each_gpu_has_one_before_one_has_two
 
 def test_a_process_keeps_its_gpu_and_sees_no_other_from_then_on(tmp_path):
     code = (
-        "import os; from convbench.sweeps.slots import take_gpu, gpus\n"
-        "print(gpus(), take_gpu(2), take_gpu(2), gpus(), os.environ['CUDA_VISIBLE_DEVICES'])"
+        "import os; from convbench.sweeps.gpu_locks import acquire_gpu, gpus\n"
+        "print(gpus(), acquire_gpu(2), acquire_gpu(2), gpus(), os.environ['CUDA_VISIBLE_DEVICES'])"
     )
     environment = {"CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

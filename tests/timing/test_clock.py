@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from convbench.timing.clock import Times, in_turns, seconds
+from convbench.tuning.clock import Times, in_turns, seconds
 
 CPU = torch.device("cpu")
 

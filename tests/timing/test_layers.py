@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from convbench.benchmarks.layers import Case, measure, plans, shapes, totals
+from convbench.benchmarks.roofline import Roofline
 from convbench.convs.dynamic import DynamicConv2d
 from convbench.convs.standard import StandardConv2d
 from convbench.convs.weighted_sum import WeightedSumConv2d
 from convbench.errors import UserError
-from convbench.timing.ceiling import Ceiling
-from convbench.timing.layers import Case, measure, plans, shapes, totals
 
 CPU = torch.device("cpu")
-CEILING = Ceiling(1e12, 1e11)
+CEILING = Roofline(1e12, 1e11)
 
 
 def test_resnet20_has_21_convs_of_9_kinds() -> None:

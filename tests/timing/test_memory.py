@@ -2,7 +2,7 @@
 
 import torch
 
-from convbench.timing.memory import peak_bytes
+from convbench.benchmarks.memory import peak_bytes
 
 MEGABYTE = 2**20
 

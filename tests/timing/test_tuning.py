@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from convbench.convs.standard import StandardConv2d
 from convbench.convs.weighted_sum import WeightedSumConv2d
-from convbench.engine.remembered import Remembered
 from convbench.errors import UserError
-from convbench.timing.tuning import choose_implementations, medians
+from convbench.tuning.implementations import choose_implementations, medians
+from convbench.tuning.measurements import MeasurementCache
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ class UnevenConv2d(StandardConv2d):
     name = "uneven"
     implementations: ClassVar[Any] = {"slow": slow, "slow_when_small": slow_when_small, "refusing": refusing}
     only_on: ClassVar[Any] = {}
-    counted_as = "slow"
+    reference_implementation = "slow"
 
 
 def network() -> nn.Sequential:
@@ -47,7 +47,7 @@ def network() -> nn.Sequential:
 
 
 def choose(net: nn.Module, folder: Path, **known: Any) -> dict[str, str]:
-    return choose_implementations(net, torch.randn(2, 2, 8, 8), "none", Remembered(folder, CPU), **known)
+    return choose_implementations(net, torch.randn(2, 2, 8, 8), "none", MeasurementCache(folder, CPU), **known)
 
 
 def test_each_layer_gets_the_fastest_for_its_own_input_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""`suite=layers` from its configuration to its table and files."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from tqdm import tqdm
+
+from convbench.benchmarks.layers import Case, measure, plans, totals
+from convbench.benchmarks.outputs import bar_chart, write_csv
+from convbench.benchmarks.roofline import Roofline, measure_roofline
+from convbench.config.options import load_option, options, plain_values
+from convbench.convs.factory import ConvOption
+from convbench.engine.device import choose_device, describe_device, set_up
+from convbench.errors import UserError
+from convbench.files import write_json
+from convbench.report.table import table
+
+
+def run_layers(config: DictConfig, folder: Path) -> None:
+    """Measure, print the sums over each network, write every layer to `folder`.
+
+    Raises:
+        UserError: for names that do not exist.
+    """
+    device = choose_device(config.engine.device)
+    set_up(device, config.engine.threads, deterministic=False)
+    torch.manual_seed(config.seed)
+    chosen = config.layers
+    todo = plans(_factories(chosen.convs), chosen.networks, chosen.precisions, chosen.formats, device)
+    ceilings = {precision: measure_roofline(device, precision) for precision in chosen.precisions}
+    cases: list[Case] = []
+    for plan in tqdm(todo, unit="case", disable=None, dynamic_ncols=True):
+        case = measure(plan, chosen.batch_size, chosen.rounds, device, ceilings[plan.precision])
+        if case is not None:
+            cases.append(case)
+    rows = totals(cases)
+    for network in chosen.networks:
+        _show(network, [row for row in rows if row["network"] == network], chosen.batch_size)
+    for precision, ceiling in ceilings.items():
+        print(_ceiling_sentence(precision, ceiling))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "layers.csv", [asdict(case) for case in cases])
+    found: dict[str, Any] = {
+        "device": describe_device(device),
+        "versions": {"torch": torch.__version__},
+        "settings": OmegaConf.to_container(chosen),
+        "ceilings": {precision: asdict(ceiling) for precision, ceiling in ceilings.items()},
+        "totals": rows,
+        "cases": [asdict(case) for case in cases],
+    }
+    write_json(folder / "layers.json", found, indent=1)
+    for network in chosen.networks:
+        bars = {_way(row): 1000 * row["training_seconds"] for row in rows if row["network"] == network}
+        title = f"Convolutions of {network}, forward and backward, {describe_device(device)}"
+        bar_chart(folder / f"layers_{network}.png", bars, title, "ms, all layers of the network together")
+
+
+def _factories(names: Any) -> dict[str, Callable[..., nn.Module]]:
+    """Each convolution as its yaml has it; layers are what they are, so what a yaml says of layers is not asked."""
+    factories = {}
+    for name in options("conv") if names is None else names:
+        if name not in options("conv"):
+            raise UserError(f"there is no convolution {name!r}; choose {', '.join(options('conv'))} (layers.convs)")
+        factories[name] = ConvOption.of(plain_values(load_option("conv", name, "conv"))).factory
+    return factories
+
+
+def _way(row: dict[str, Any]) -> str:
+    parts = [row["conv"], row["implementation"]]
+    parts += [row["precision"]] if row["precision"] != "none" else []
+    parts += ["channels first"] if row["memory_format"] == "channels_first" else []
+    return " ".join(parts)
+
+
+def _show(network: str, rows: list[dict[str, Any]], batch_size: int) -> None:
+    images = "1 image" if network == "image" else f"{batch_size} images"
+    print(f"\nconvolutions of {network}, all its layers together, {images}, the fastest first")
+    print("training: forward and backward; share: least time for these operations and bytes, of the measured\n")
+    head = ["convolution", "forward ms", "training ms", "+- %", "MB", "GFLOP/s", "GB/s", "share %"]
+    cells = [
+        [
+            _way(row),
+            f"{1000 * row['forward_seconds']:.1f}",
+            f"{1000 * row['training_seconds']:.1f}",
+            f"{100 * row['spread']:.0f}",
+            "" if row["memory"] is None else f"{row['memory'] / 1e6:.0f}",
+            f"{row['flops_per_second'] / 1e9:.0f}",
+            f"{row['bytes_per_second'] / 1e9:.1f}",
+            f"{100 * row['share']:.0f}",
+        ]
+        for row in rows
+    ]
+    print(table([head, *cells]))
+
+
+def _ceiling_sentence(precision: str, ceiling: Roofline) -> str:
+    kind = "float32" if precision == "none" else precision
+    return (
+        f"\nat most, measured here in {kind}: {ceiling.flops / 1e9:.0f} GFLOP/s in a matrix product, "
+        f"{ceiling.bandwidth / 1e9:.1f} GB/s in a copy"
+    )

@@ -1,0 +1,247 @@
+"""`suite=loop` from its configuration to its table and files."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from convbench.benchmarks.ablation import LR, Loop, techniques
+from convbench.benchmarks.memory import peak_bytes
+from convbench.benchmarks.outputs import bar_chart, write_csv
+from convbench.config.instantiation import instantiate
+from convbench.convs.base import AUTO, Conv2dBase
+from convbench.data.types import ImageSpec, Splits
+from convbench.engine.device import choose_device, describe_device, set_up, synchronize
+from convbench.engine.trainer import Trainer
+from convbench.experiment.composition import compose
+from convbench.experiment.network import build_network
+from convbench.experiment.training import build_training
+from convbench.files import write_json
+from convbench.loggers.console import Console
+from convbench.loggers.sink import RunStart
+from convbench.loggers.tensorboard import TensorBoard
+from convbench.report.table import table
+from convbench.run_folders.folder import RunFolder
+from convbench.tuning.clock import Times
+from convbench.tuning.implementations import choose_implementations
+from convbench.tuning.measurements import MeasurementCache
+
+_EPOCHS = 1000  # of the run that is measured a part of
+_WARM_STEPS = 4  # at the start of each turn: what a DataLoader has fetched meanwhile is used up, and caches are warm
+_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"  # the last one compiled and eager
+
+
+class Trained(Protocol):
+    """Anything that trains so many steps when told to."""
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        ...
+
+
+class BareLoop:
+    """Nothing but a compiled step on one batch that never changes: no augmentation, no metrics, no schedule."""
+
+    def __init__(self, network: nn.Module, batch: Tensor, labels: Tensor) -> None:
+        self.network = network.to(memory_format=torch.channels_last).train()
+        self.network.compile()
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+        )
+        self.batch, self.labels = batch, labels
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        for _ in range(count):
+            self.optimizer.zero_grad()
+            functional.cross_entropy(self.network(self.batch), self.labels).backward()
+            self.optimizer.step()
+
+
+class OurLoop:
+    """The loop of `convbench.train` itself, with its terminal, TensorBoard, schedule, metrics and augmentation."""
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        composition = compose(config)
+        training = build_training(config, composition, composition.source.load())
+        self.trainer = Trainer(
+            step=training.step,
+            train=training.train,
+            val=training.evaluation("val"),
+            precision=config.engine.autocast,
+            folder=RunFolder(folder),
+            log_every=config.engine.log_every,
+        )
+        tensorboard = TensorBoard()
+        tensorboard.on_run_start(RunStart(folder, {}, training.step.has_temperature, 0))
+        self.trainer.sinks = [Console(), tensorboard]
+        self.batches = self._forever()
+
+    def steps(self, count: int) -> None:
+        """Train so many steps."""
+        for _ in range(count):
+            self.trainer.train_step(*next(self.batches))
+
+    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
+        trainer = self.trainer
+        while True:
+            trainer.begin_epoch()
+            yield from trainer.train.epoch(trainer.progress.epoch)
+            trainer.progress.epoch, trainer.progress.index = trainer.progress.epoch + 1, 0
+
+
+def run_loop(config: DictConfig, folder: Path) -> None:
+    """Measure the ladder, print it, write it to `folder`.
+
+    Raises:
+        UserError: for a setting that does not exist, or data that is missing.
+    """
+    device = choose_device(config.engine.device)
+    set_up(device, config.engine.threads, deterministic=False)
+    source = instantiate(config.data, "data")
+    spec, splits = source.spec(), source.load()
+
+    def build(has_bias: bool) -> nn.Module:
+        chosen = OmegaConf.merge(config, {"conv": {"bias": True}} if has_bias else {})
+        assert isinstance(chosen, DictConfig)
+        with torch.random.fork_rng(devices=[]):
+            return build_network(chosen, spec).network
+
+    with tempfile.TemporaryDirectory() as scratch:
+        loops = _loops(config, build, splits, spec, device, Path(scratch))
+        measured = _in_turns(loops, config.loop, device)
+    rows = _rows(measured, config.batch_size)
+    _show(rows, config.batch_size, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "loop.csv", rows)
+    facts = {"device": describe_device(device), "versions": {"torch": torch.__version__}}
+    settings = {"conv": OmegaConf.to_container(config.conv), "loop": OmegaConf.to_container(config.loop)}
+    write_json(folder / "loop.json", {**facts, **settings, "rungs": rows}, indent=1)
+    bars = {row["rung"]: row["images_per_second"] for row in rows}
+    marked = [row["rung"] for row in rows if row["kind"] != "up"]
+    bar_chart(folder / "loop.png", bars, f"Training loops, {describe_device(device)}", "images/s", marked)
+
+
+def _loops(
+    config: DictConfig,
+    build: Callable[[bool], nn.Module],
+    splits: Splits,
+    spec: ImageSpec,
+    device: torch.device,
+    scratch: Path,
+) -> dict[tuple[str, str], Callable[[], Trained]]:
+    """What is to be measured, by kind (`up`, `down`, `whole`) and name; made when its turn comes to be warmed up."""
+    chosen = config.loop
+    batch = torch.randn(config.batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    measurements = MeasurementCache(Path(config.engine.cache), device)
+    has_choice = any(isinstance(conv, Conv2dBase) and conv.implementation == AUTO for conv in build(False).modules())
+    names = techniques(device, has_choice)
+
+    def choose(network: nn.Module, precision: str, memory_format: torch.memory_format) -> nn.Module:
+        choose_implementations(network, batch.contiguous(memory_format=memory_format), precision, measurements)
+        return network
+
+    augment = instantiate(config.augment, "augment")
+
+    def loop(*used: str) -> Callable[[], Trained]:
+        return lambda: Loop(
+            build, choose, splits, augment, len(spec.classes), config.batch_size, device, frozenset(used), config.seed
+        )
+
+    loops: dict[tuple[str, str], Callable[[], Trained]] = {("up", _USUAL): loop()}
+    if chosen.rungs != "down":
+        loops |= {("up", f"+ {name}"): loop(*names[: index + 1]) for index, name in enumerate(names)}
+    else:
+        loops["up", "everything"] = loop(*names)
+    if chosen.rungs != "up":
+        for name in names:
+            loops["down", f"without {name}"] = loop(*(other for other in names if other != name))
+    labels = torch.randint(len(spec.classes), (config.batch_size,), device=device)
+    loops["whole", _BARE] = lambda: BareLoop(
+        choose(build(False).to(device), "none", torch.channels_last), batch, labels
+    )
+    for is_compiled, how in ((True, "compiled"), (False, "eager")):
+        long = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": is_compiled}})
+        assert isinstance(long, DictConfig)
+        loops["whole", f"{_OURS}, {how}"] = partial(OurLoop, long, scratch / how)
+    return loops
+
+
+def _in_turns(
+    makers: dict[tuple[str, str], Callable[[], Trained]], settings: DictConfig, device: torch.device
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Seconds a step of each in every round, and the memory that a step took at its peak."""
+    loops: dict[tuple[str, str], Trained] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, maker in tqdm(makers.items(), desc="building", disable=None, dynamic_ncols=True):
+        loops[key] = maker()
+        loops[key].steps(_WARM_STEPS)
+        found[key] = {"seconds": [], "memory": peak_bytes(partial(loops[key].steps, 1), device)}
+    for _ in tqdm(range(settings.rounds), desc="rounds", disable=None, dynamic_ncols=True):
+        for key, loop in loops.items():
+            loop.steps(_WARM_STEPS)
+            synchronize(device)
+            begin = time.perf_counter()
+            loop.steps(settings.steps)
+            synchronize(device)
+            found[key]["seconds"].append((time.perf_counter() - begin) / settings.steps)
+    return found
+
+
+def _rows(measured: dict[tuple[str, str], dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+    """A row for each loop: its median, and ratios of the rounds, which noise that falls on all alike leaves alone."""
+    usual = measured["up", _USUAL]["seconds"]
+    top = [value for key, value in measured.items() if key[0] == "up"][-1]["seconds"]
+    rows, before = [], usual
+    for (kind, name), found in measured.items():
+        seconds = found["seconds"]
+        rows.append(
+            {
+                "kind": kind,
+                "rung": name,
+                "seconds_per_step": statistics.median(seconds),
+                "spread": Times(tuple(seconds)).spread,
+                "images_per_second": batch_size / statistics.median(seconds),
+                "memory": found["memory"],
+                "times_the_usual": _ratio(usual, seconds),
+                "times_the_bare": _ratio(measured["whole", _BARE]["seconds"], seconds),
+                "gain": _ratio(before, seconds) if kind == "up" else _ratio(seconds, top) if kind == "down" else None,
+            }
+        )
+        if kind == "up":
+            before = seconds
+    return rows
+
+
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    """How many times as fast: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def _show(rows: list[dict[str, Any]], batch_size: int, device: torch.device) -> None:
+    print(f"\ntraining steps of {batch_size} images on {describe_device(device)}")
+    print("gain: of a rung over the one before; of a technique, what the full set loses without it\n")
+    head = ["loop", "ms a step", "+- %", "images/s", "MB", "gain", "x usual"]
+    cells = [
+        [
+            row["rung"],
+            f"{1000 * row['seconds_per_step']:.1f}",
+            f"{100 * row['spread']:.0f}",
+            f"{row['images_per_second']:.0f}",
+            "" if row["memory"] is None else f"{row['memory'] / 1e6:.0f}",
+            "" if row["gain"] is None else f"{row['gain']:.2f}",
+            f"{row['times_the_usual']:.2f}",
+        ]
+        for row in rows
+    ]
+    print(table([head, *cells]))

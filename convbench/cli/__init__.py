@@ -1,0 +1,1 @@
+"""The command line: words, Hydra, messages and exit codes."""

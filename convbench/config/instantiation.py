@@ -1,0 +1,28 @@
+"""Objects from the constructor calls that a configuration describes."""
+
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+from convbench.errors import UserError
+
+
+def instantiate(node: DictConfig | dict[str, Any], group: str, **given: Any) -> Any:
+    """The object that a group's yaml describes.
+
+    Raises:
+        UserError: what the constructor says is wrong; or that a value is of the wrong type.
+    """
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **given)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if cause is None or isinstance(cause, ImportError | AttributeError) or "locating target" in str(error):
+            raise UserError(f"{str(error).splitlines()[0]} ({group}._target_)") from error
+        if isinstance(cause, TypeError | ValueError):
+            raise UserError(f"{node['_target_']} does not take these values: {cause} ({group})") from error
+        raise

@@ -1,0 +1,1 @@
+"""What is drawn of the inside of a network: kernels, feature maps, routing."""

@@ -1,0 +1,1 @@
+"""From a configuration to objects, a training run from start to end, and the evaluation of one."""

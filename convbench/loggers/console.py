@@ -1,0 +1,94 @@
+"""What a person sees of a run: a header, a bar over the steps, one row an epoch."""
+
+import contextlib
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from convbench.loggers.sink import EpochRow, RunStart, Sink, StepSummary
+
+log = logging.getLogger("convbench")
+
+_SECONDS_BETWEEN_LINES = 30.0  # off a terminal, where no bar shows that a long epoch is alive
+
+
+class Console(Sink):
+    """Reports to the terminal and to the log file; without a terminal, plain lines take the place of the bar."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        # A job beside others writes to its file alone: no bar of its own across the one terminal.
+        handlers = logging.getLogger().handlers
+        self._is_quiet = bool(handlers) and all(isinstance(handler, logging.FileHandler) for handler in handlers)
+        self._redirect = contextlib.nullcontext() if self._is_quiet else logging_redirect_tqdm()
+        self._is_redirected = False
+        self._last_line = time.monotonic()
+        self._epoch = self._steps = 0
+
+    def on_run_start(self, run: RunStart) -> None:
+        """Write a line for each fact, and the head of the table of epochs."""
+        self._redirect.__enter__()
+        self._is_redirected = True
+        width = max(map(len, run.facts))
+        for name, fact in run.facts.items():
+            log.info("%-*s  %s", width, name, fact)
+        temperature = f"{'temp.':>7}" if run.has_temperature else ""
+        log.info(
+            f"\n{'epoch':>7}{'train':>9}{'train':>8}{'val':>9}{'val':>8}{'lr':>9}{temperature}{'time':>9}{'images/s':>10}"
+        )
+        log.info(f"{'':>7}{'loss':>9}{'%':>8}{'loss':>9}{'%':>8}{'':>9}{'' if not temperature else '       '}{'s':>9}")
+
+    def on_epoch_start(self, epoch: int, epochs: int, first: int, steps: int) -> None:
+        """Open the bar of an epoch."""
+        self._epoch, self._steps = epoch, steps
+        self._bar = tqdm(
+            total=steps,
+            initial=first,
+            desc=f"epoch {epoch}/{epochs}",
+            unit="step",
+            leave=False,
+            dynamic_ncols=True,
+            disable=True if self._is_quiet else None,  # None: off a terminal
+            file=sys.stderr,
+        )
+
+    def on_step(self) -> None:
+        """Move the bar."""
+        assert self._bar is not None
+        self._bar.update()
+
+    def on_summary(self, summary: StepSummary) -> None:
+        """Show the running means beside the bar, or now and then in a line."""
+        assert self._bar is not None
+        text = f"loss {summary.loss:.3f}, {100 * summary.accuracy:.1f} %"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(text)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            log.info("epoch %d, step %d of %d: %s", self._epoch, summary.index, self._steps, text)
+
+    def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
+        """Write the row of an epoch; a star marks the best validation accuracy so far."""
+        self._close_bar()
+        temperature = f"{row.temperature:7.2f}" if row.temperature is not None else ""
+        log.info(
+            f"{row.epoch:7d}{row.train_loss:9.4f}{100 * row.train_accuracy:8.2f}{row.val_loss:9.4f}"
+            f"{100 * row.val_accuracy:8.2f}{row.lr:9.5f}{temperature}{row.seconds:9.2f}{row.images_per_second:10.0f}"
+            f"{' *' if is_best else ''}"
+        )
+        self._last_line = time.monotonic()
+
+    def close(self) -> None:
+        """Remove the bar and give the log its handlers back."""
+        self._close_bar()
+        if self._is_redirected:
+            self._redirect.__exit__(None, None, None)
+            self._is_redirected = False
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

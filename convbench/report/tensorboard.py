@@ -1,0 +1,43 @@
+"""Runs for TensorBoard that stand for a variant: the mean of its seeds, and one standard deviation to each side."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convbench.config.naming import folder_name
+
+if TYPE_CHECKING:
+    from convbench.report.comparison import Report
+
+_TAGS = {
+    "loss/train": ("train_loss", 1.0),
+    "loss/val": ("val_loss", 1.0),
+    "accuracy/train": ("train_accuracy", 0.01),
+    "accuracy/val": ("val_accuracy", 0.01),
+}
+_RUNS = {"mean": "mean", "low": "mean - sigma", "high": "mean + sigma"}
+
+
+def write_tensorboard(report: Report, folder: Path) -> None:
+    """Write runs `VARIANT/mean`, `VARIANT/mean - sigma` and `VARIANT/mean + sigma`, with the tags of a single run.
+
+    Args:
+        report: the comparison.
+        folder: to write to; what an earlier report left there is removed.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # PyTorch: seconds
+
+    from convbench.loggers.tensorboard import LAYOUT
+
+    shutil.rmtree(folder, ignore_errors=True)
+    for index, curve in report.curves.items():
+        name = folder_name(report.comparison.variants[index].label)
+        for part, title in _RUNS.items():
+            with SummaryWriter(str(folder / name / title)) as writer:
+                writer.add_custom_scalars(LAYOUT)
+                for tag, (quantity, factor) in _TAGS.items():
+                    for images, value in zip(curve.x["images"], curve.y[quantity][part], strict=True):
+                        if value is not None:
+                            writer.add_scalar(tag, factor * value, round(images))

@@ -1,0 +1,1 @@
+"""What is measured on a device and measurements: implementations, compilation, the interleaved clock."""
