@@ -10,7 +10,7 @@ from convbench.errors import UserError
 
 def compare(config: DictConfig) -> None:
     """Read run folders and write the report."""
-    from convbench.report.comparison import write_report  # scipy and matplotlib: a second, which --help does without
+    from convbench.report.writing import write_report  # scipy and matplotlib: a second, which --help does without
     from convbench.report.settings import settings_of
 
     folders = [Path(folder) for folder in config.folders]

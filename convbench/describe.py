@@ -9,7 +9,7 @@ def describe(config: DictConfig) -> None:
     """Print what became of each convolution of the plain network, a row for each layer, and the totals."""
     from convbench.experiment.composition import compose  # PyTorch: seconds
     from convbench.models.counting import Layer
-    from convbench.report.table import table
+    from convbench.terminal import table
 
     composition = compose(config)
     summary, spec = composition.built.summary, composition.spec

@@ -1,6 +1,16 @@
-"""The one exception that means: the user can mend this; and what is said of any other."""
+"""The exception that means that a user can mend the cause; what is said of any other; exit codes."""
 
 from collections.abc import Iterator
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """With which codes the commands end, beside 0 for done."""
+
+    FAILED = 1
+    USER_ERROR = 2
+    SWEEP_FAILED = 3  # a sweep of which some jobs have not finished
+    INTERRUPTED = 130
 
 
 class UserError(ValueError):

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convbench.cli.main import USER_ERROR_CODE
 from convbench.config.kinds import shown
-from convbench.errors import UserError
-from convbench.report.table import table
+from convbench.errors import ExitCode, UserError
 from convbench.run_folders.record import Found, RunRecord, check_keys, find_runs
-from convbench.terminal import tolerate_closed_pipes
+from convbench.terminal import table, tolerate_closed_pipes
 
 _ABSENT = object()
 _CHOICES = ("model", "augment", "optimizer", "schedule")
@@ -162,7 +160,7 @@ def main() -> None:
         runs(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR_CODE)
+        sys.exit(ExitCode.USER_ERROR)
 
 
 if __name__ == "__main__":

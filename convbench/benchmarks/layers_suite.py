@@ -18,7 +18,7 @@ from convbench.convs.factory import ConvOption
 from convbench.engine.device import choose_device, describe_device, set_up
 from convbench.errors import UserError
 from convbench.files import write_json
-from convbench.report.table import table
+from convbench.terminal import table
 
 
 def run_layers(config: DictConfig, folder: Path) -> None:

@@ -23,14 +23,10 @@ from convbench.config.naming import run_folder
 from convbench.config.options import conf_folder, environment, help_page
 from convbench.config.resolvers import register_resolvers
 from convbench.config.schema import check, kinds_of, unknown_keys
-from convbench.errors import UserError, causes
+from convbench.errors import ExitCode, UserError, causes
 from convbench.sweeps import gpu_locks, launcher_failures
 from convbench.sweeps.jobs import job_folder
 from convbench.terminal import tolerate_closed_pipes
-
-USER_ERROR_CODE = 2
-SWEEP_FAILED_CODE = 3
-INTERRUPTED_CODE = 130
 
 
 def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None = None) -> None:
@@ -70,7 +66,7 @@ def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key:
     except KeyboardInterrupt:
         if is_sweep:
             launcher_failures.handle_interruption()
-        sys.exit(INTERRUPTED_CODE)
+        sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
         is_of_hydra = isinstance(error, HydraException | OmegaConfBaseException)
         if is_sweep and not is_of_hydra:
@@ -215,4 +211,4 @@ def _defaults(config_name: str, words: list[str]) -> dict[str, Any]:
 def _stop(sentence: str) -> NoReturn:
     if torchrun.rank() == 0:
         print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(USER_ERROR_CODE)
+    sys.exit(ExitCode.USER_ERROR)

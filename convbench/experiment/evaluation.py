@@ -24,9 +24,9 @@ from convbench.errors import UserError
 from convbench.experiment.composition import Composition, compose, recorded_identity
 from convbench.experiment.training import PlacedImages, on_device, place_images
 from convbench.files import atomic_path, open_text, write_json
-from convbench.report.table import table
 from convbench.run_folders.folder import RunFolder
 from convbench.run_folders.provenance import circumstances, differences
+from convbench.terminal import table
 from convbench.tuning.implementations import use_implementations
 
 log = logging.getLogger("convbench")

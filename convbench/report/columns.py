@@ -1,7 +1,7 @@
 """The columns of the table of variants: what is shown of a group of runs, and which of two is the better one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from convbench.report.measured import Measured, accuracies
 from convbench.report.statistics import estimate
@@ -30,6 +30,7 @@ class Column:
     digits: int = 2
     better: str = ""
     has_spread: bool = True
+    _measured: dict[int, Measured] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def head(self) -> str:
@@ -37,10 +38,10 @@ class Column:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def measured(self, variant: Variant) -> Measured:
-        """Of its runs; worked out once, for some take reading the metrics of all runs."""
-        if self.key not in variant.columns:
-            variant.columns[self.key] = self.compute(variant)
-        return variant.columns[self.key]
+        """What the runs of a variant measured; computed once, as some columns read the metrics of all runs."""
+        if id(variant) not in self._measured:
+            self._measured[id(variant)] = self.compute(variant)
+        return self._measured[id(variant)]
 
     def values(self, variant: Variant) -> list[float]:
         """A number for each run that has it."""

@@ -1,20 +1,16 @@
 """The figures of a report as files for a paper: PNG and SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convbench.files import atomic_path
+from convbench.report.comparison import Report
 from convbench.report.curves import ROUTING, X_AXES, Y_AXES
 from convbench.report.measured import SPLITS
 from convbench.report.pareto import COSTS
 from convbench.report.styles import line_style
-
-if TYPE_CHECKING:
-    from convbench.report.comparison import Report
 
 _MOST_NAMES = 20  # variants up to which a legend or labels can be read
 _CURVES = ("val_accuracy", "train_accuracy", "val_loss", "train_loss")

@@ -1,15 +1,10 @@
 """Runs for TensorBoard that stand for a variant: the mean of its seeds, and one standard deviation to each side."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convbench.config.naming import folder_name
-
-if TYPE_CHECKING:
-    from convbench.report.comparison import Report
+from convbench.report.comparison import Report
 
 _TAGS = {
     "loss/train": ("train_loss", 1.0),

@@ -4,13 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convbench.config.options import GROUPS
 from convbench.run_folders.record import RunRecord
-
-if TYPE_CHECKING:
-    from convbench.report.measured import Measured
 
 # What says where or on which occasion a run took place; never a variant of its own.
 _INCIDENTAL = ("seed", "resume", "sweep.", "logger", "datasets", "engine.cache", "engine.threads")
@@ -24,13 +21,11 @@ class Variant:
         config: flat, dotted key -> value; what may differ between runs of a variant left out.
         runs: all of them.
         keys: what sets it apart from the other variants, key -> value as text.
-        columns: of the table, once they are worked out: name -> what its runs measured.
     """
 
     config: dict[str, Any]
     runs: list[RunRecord] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, "Measured"] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

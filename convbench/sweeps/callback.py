@@ -12,9 +12,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from convbench.cli.main import SWEEP_FAILED_CODE
 from convbench.config.naming import config_hash
-from convbench.errors import reason
+from convbench.errors import ExitCode, reason
 from convbench.files import write_json
 from convbench.run_folders.folder import RunFolder, now
 from convbench.run_folders.record import RunRecord, find_runs
@@ -94,12 +93,12 @@ class SweepCallback(Callback):
             self._report()
         if finished < jobs:
             log.info("the same command with sweep=%s goes on with the others", self.folder.name)
-            raise SystemExit(SWEEP_FAILED_CODE)
+            raise SystemExit(ExitCode.SWEEP_FAILED)
 
     def _report(self) -> None:
         """A report that cannot be made is no reason to lose what is said of the jobs."""
-        from convbench.report.comparison import write_report
         from convbench.report.settings import default_settings
+        from convbench.report.writing import write_report
 
         try:
             log.info("%s", write_report([self.folder], self.folder / "report", default_settings()))

@@ -8,15 +8,12 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.errors import MissingConfigException
 
 from convbench.errors import reason
 from convbench.run_folders.record import find_runs
-
-if TYPE_CHECKING:  # it imports the command line, which imports this
-    from convbench.sweeps.callback import SweepCallback
+from convbench.sweeps.callback import SweepCallback
 
 log = logging.getLogger("convbench")
 
@@ -46,8 +43,6 @@ def handle_launcher_failure(error: Exception) -> None:
     Raises:
         SystemExit: if the sweep had begun; with the exit code of a sweep that has failed jobs.
     """
-    from convbench.sweeps.callback import SweepCallback
-
     sweep = SweepCallback.open
     if sweep is None:
         return
@@ -61,8 +56,6 @@ def handle_launcher_failure(error: Exception) -> None:
 
 def handle_interruption() -> None:
     """Say how to go on with a sweep that a person has stopped."""
-    from convbench.sweeps.callback import SweepCallback
-
     sweep = SweepCallback.open
     if sweep is None:
         return
@@ -73,7 +66,7 @@ def handle_interruption() -> None:
     log.info("interrupted; the same command with sweep=%s goes on", sweep.folder.name)
 
 
-def _is_on_slurm(sweep: "SweepCallback") -> bool:
+def _is_on_slurm(sweep: SweepCallback) -> bool:
     return sweep.launcher.endswith("SlurmLauncher")
 
 

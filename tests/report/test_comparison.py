@@ -6,8 +6,10 @@ import dataclasses
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from convbench.report.comparison import make_report, page_data, write_report
+from convbench.report.comparison import make_report
+from convbench.report.page_data import page_data
 from convbench.report.settings import default_settings
+from convbench.report.writing import write_report
 from tests.report.runs import write_run, write_sweep
 
 ACCURACIES = {"standard": [0.70, 0.71, 0.72], "dynamic": [0.80, 0.81, 0.825]}

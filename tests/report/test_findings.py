@@ -6,13 +6,15 @@ import re
 
 import numpy as np
 
-from convbench.report.comparison import for_terminal, make_report, page_data
+from convbench.report.comparison import make_report
 from convbench.report.findings import findings
 from convbench.report.measured import Measured
+from convbench.report.page_data import page_data
 from convbench.report.settings import default_settings
 from convbench.report.statistics import seeds_needed
 from convbench.report.variants import sort_into_variants
 from convbench.report.verdicts import judge, least_half_width
+from convbench.report.writing import for_terminal
 from convbench.run_folders.record import Run, find_runs
 from tests.report.runs import OLD, write_run, write_sweep
 

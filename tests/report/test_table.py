@@ -1,4 +1,4 @@
-from convbench.report.table import table
+from convbench.terminal import table
 
 ROWS = [["layer", "kind", "MACs"], ["conv1", "Conv2d", "1,234"], ["fc", "Linear", "5"]]
 

@@ -1,0 +1,97 @@
+"""A comparison as files and on the terminal: Markdown, CSV, figures, the page, curves for TensorBoard."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from convbench.files import atomic_path, open_text, write_text
+from convbench.report.comparison import Report, make_report
+from convbench.report.figures import write_figures
+from convbench.report.page import write_page
+from convbench.report.page_data import page_data
+from convbench.report.settings import Settings
+from convbench.report.statistics import estimate
+from convbench.report.tensorboard import write_tensorboard
+from convbench.report.variants import Variant
+from convbench.terminal import table
+
+_MOST_ROWS = 50  # on the terminal
+
+
+def write_report(folders: Sequence[Path], output: Path, settings: Settings) -> str:
+    """Compare runs and write `table.md`, `table.csv`, figures, `index.html` and curves for TensorBoard.
+
+    Returns:
+        What a person sees on the terminal.
+
+    Raises:
+        UserError: if there is nothing to compare.
+    """
+    report = make_report(folders, settings)
+    _write_markdown(report, output / "table.md")
+    _write_csv(report, output / "table.csv")
+    write_figures(report, output)
+    write_tensorboard(report, output / "tensorboard")
+    write_page(output / "index.html", page_data(report, output))
+    return f"{for_terminal(report)}\n\nreport: {output / 'index.html'}"
+
+
+def for_terminal(report: Report) -> str:
+    """The table with its most asked-for columns, the findings and the warnings."""
+    wanted = ("test_accuracy", "params", "macs", "seconds_per_epoch")
+    chosen = [index for index, column in enumerate(report.columns) if column.key in wanted]
+    rows = [[*(report.comparison.keys or ["variant"]), "n", *(report.columns[index].head for index in chosen)]]
+    variants = report.comparison.variants
+    for variant in variants[:_MOST_ROWS]:
+        rows.append(
+            [*_names(variant), str(len(variant.finished)), *(_cell(report, index, variant) for index in chosen)]
+        )
+    lines = [table(rows, left=len(rows[0]) - len(chosen) - 1)]
+    if len(variants) > _MOST_ROWS:
+        lines.append(f"... and {len(variants) - _MOST_ROWS} more variants")
+    lines.append(f"\n{_LEGEND}")
+    lines += [f"\n{sentence}" for sentence in report.findings]
+    lines += [f"\nnote: {sentence}" for sentence in report.warnings]
+    return "\n".join(lines)
+
+
+_LEGEND = "± half the 95 % interval of the mean over seeds; * better than every other by more than chance"
+
+
+def _names(variant: Variant) -> list[str]:
+    return list(variant.keys.values()) or [variant.label]
+
+
+def _cell(report: Report, index: int, variant: Variant) -> str:
+    return report.columns[index].text(variant) + (" *" if report.best[index] is variant else "")
+
+
+def _write_markdown(report: Report, path: Path) -> None:
+    head = [*(report.comparison.keys or ["variant"]), "n", *(column.head for column in report.columns)]
+    lines = [f"# Comparison of {report.title}", "", f"{report.summary}. {_LEGEND[0].upper()}{_LEGEND[1:]}.", ""]
+    lines += [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for variant in report.comparison.variants:
+        cells = [_cell(report, index, variant) for index in range(len(report.columns))]
+        row = [*_names(variant), str(len(variant.finished)), *cells]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
+    lines += ["", *(f"- {sentence}." for sentence in report.findings)]
+    if report.warnings:
+        lines += ["", "To know before believing it:", "", *(f"- {sentence}." for sentence in report.warnings)]
+    lines += ["", *(f"- **{column.head}**: {column.help}." for column in report.columns)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_csv(report: Report, path: Path) -> None:
+    """A row a variant; for each column the mean over its runs, their standard deviation and half the 95 % interval."""
+    parts = ("", "_deviation", "_half_interval")
+    head = [*report.comparison.keys, "n", *(column.key + part for column in report.columns for part in parts)]
+    with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        for variant in report.comparison.variants:
+            row: list[object] = [*variant.keys.values(), len(variant.finished)]
+            for column in report.columns:
+                values = column.values(variant)
+                of_mean = estimate(values) if values else None
+                row += [None] * 3 if of_mean is None else [of_mean.mean, of_mean.deviation, of_mean.half_width]
+            writer.writerow(row)
