@@ -10,8 +10,8 @@ from convbench.errors import UserError
 
 def compare(config: DictConfig) -> None:
     """Read run folders and write the report."""
-    from convbench.report.writing import write_report  # scipy and matplotlib: a second, which --help does without
     from convbench.report.settings import settings_of
+    from convbench.report.writing import write_report  # scipy and matplotlib: a second, which --help does without
 
     folders = [Path(folder) for folder in config.folders]
     missing = [str(folder) for folder in folders if not folder.is_dir()]

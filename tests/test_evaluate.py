@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import TINY
-from tests.logs.test_plain_json import strict_json
+from tests.test_files import strict_json
 from tests.test_train import image_folder
 
 

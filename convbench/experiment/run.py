@@ -71,7 +71,7 @@ class TrainingRun:
             # Process 0 alone reports; the others train and test with it.
             sinks = self._sinks(training, trainer) if distributed.rank() == 0 else []
             for sink in sinks:
-                stack.callback(sink.close)
+                stack.enter_context(sink)
             start = RunStart(
                 self.folder.path,
                 facts(self.config, self.folder, composition, training),

@@ -7,6 +7,7 @@ a sink has to know of a run, it is told in `on_run_start`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor
 
@@ -102,3 +103,9 @@ class Sink:
 
     def close(self) -> None:
         """The process is done with the run, whether it has finished or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

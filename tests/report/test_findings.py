@@ -15,7 +15,7 @@ from convbench.report.statistics import seeds_needed
 from convbench.report.variants import sort_into_variants
 from convbench.report.verdicts import judge, least_half_width
 from convbench.report.writing import for_terminal
-from convbench.run_folders.record import Run, find_runs
+from convbench.run_folders.record import RunRecord, find_runs
 from tests.report.runs import OLD, write_run, write_sweep
 
 
@@ -67,7 +67,7 @@ def test_an_a_a_test_calls_a_difference_significant_in_three_to_seven_percent(tm
     called = 0
     for draw in draws:
         drawn = [
-            Run(run.folder, run.results | {"test": {"accuracy": accuracy}})
+            RunRecord(run.folder, run.results | {"test": {"accuracy": accuracy}})
             for run, accuracy in zip(runs, draw.tolist(), strict=True)
         ]
         (said,) = findings(sort_into_variants(drawn, None, "standard"), default_settings())

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from convbench.run_folders.folder import RunFolder
-from convbench.sweeps.progress import Progress, fitted
+from convbench.sweeps.progress import SweepProgress, fitted
 
 
 def job(sweep, name, **results):
@@ -17,7 +17,7 @@ def job(sweep, name, **results):
 
 def test_a_job_that_fails_while_one_watches_is_named_with_its_reason_and_once(tmp_path, capsys):
     job(tmp_path, "seed=0", status="failed", error="of yesterday", ended_at="2026-01-01T00:00:00")
-    progress = Progress(tmp_path, 3)
+    progress = SweepProgress(tmp_path, 3)
     progress.start()
     job(tmp_path, "seed=0", status="failed", error="out of memory", ended_at="2026-01-02T00:00:00")
     job(tmp_path, "seed=1", status="finished", error=None, ended_at="2026-01-02T00:00:00")
@@ -38,7 +38,7 @@ def test_the_line_never_wraps_and_keeps_its_counts(columns):
 
 
 def test_it_goes_to_other_processes_while_it_watches(tmp_path):
-    progress = Progress(tmp_path, 4)
+    progress = SweepProgress(tmp_path, 4)
     progress.start()
     there = pickle.loads(pickle.dumps(progress))
     progress.stop()

@@ -15,10 +15,10 @@ from convbench.convs.dynamic import DynamicConv2d
 from convbench.data.augment import Augment, Renderer
 from convbench.data.resident import EvalBatches
 from convbench.data.types import Split
-from convbench.diagnostics.diagrams import Watch
+from convbench.diagnostics.diagrams import Diagrams
 from convbench.loggers.tensorboard import TensorBoard
 from convbench.run_folders.folder import RunFolder
-from tests.logs.rows import epoch_row
+from tests.loggers.rows import epoch_row, started
 
 SIZE, EPOCHS = 8, 11
 
@@ -45,11 +45,11 @@ def watched(
     network: nn.Module, folder: Path, temperatures: Mapping[int, float | None], val: EvalBatches | None = None
 ) -> None:
     """Hear of the epochs whose temperatures are given, of `EPOCHS`."""
-    with TensorBoard(folder, images_seen=0) as board:
-        watch = Watch(network, val or batches(), "none", board, RunFolder(folder), settled=1.0)
+    with started(TensorBoard(), folder, images_seen=0) as board:
+        watch = Diagrams(network, val or batches(), "none", [board], RunFolder(folder), settled=1.0)
         for epoch, temperature in temperatures.items():
-            watch.start_epoch(epoch, EPOCHS, 0, 10)
-            watch.epoch(epoch_row(epoch, temperature=temperature), 100 * epoch, is_best=False)
+            watch.on_epoch_start(epoch, EPOCHS, 0, 10)
+            watch.on_epoch_end(epoch_row(epoch, temperature=temperature), 100 * epoch, is_best=False)
 
 
 def seen(folder: Path, kind: str) -> dict[str, list[int]]:
@@ -67,11 +67,11 @@ def test_pictures_are_taken_at_the_start_after_powers_of_two_and_at_the_end(tmp_
 
 
 def test_a_resumed_run_does_not_take_the_pictures_of_the_start_again(tmp_path):
-    with TensorBoard(tmp_path, images_seen=30) as board:
-        watch = Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, RunFolder(tmp_path), settled=1.0)
-        watch.start_epoch(1, EPOCHS, 3, 10)
-    with TensorBoard(tmp_path, images_seen=300) as board:
-        Watch(nn.Conv2d(3, 4, 3), batches(), "none", board, RunFolder(tmp_path), settled=1.0).start_epoch(
+    with started(TensorBoard(), tmp_path, images_seen=30) as board:
+        watch = Diagrams(nn.Conv2d(3, 4, 3), batches(), "none", [board], RunFolder(tmp_path), settled=1.0)
+        watch.on_epoch_start(1, EPOCHS, 3, 10)
+    with started(TensorBoard(), tmp_path, images_seen=300) as board:
+        Diagrams(nn.Conv2d(3, 4, 3), batches(), "none", [board], RunFolder(tmp_path), settled=1.0).on_epoch_start(
             4, EPOCHS, 0, 10
         )
     assert seen(tmp_path, "images") == {}
@@ -172,12 +172,12 @@ def test_a_layer_whose_images_all_take_one_kernel_is_named_once(tmp_path, caplog
 
 def test_layers_whose_kernels_are_nearly_equal_are_named_in_one_line_and_a_later_one_when_it_comes(tmp_path, caplog):
     network = dynamic()
-    with TensorBoard(tmp_path, images_seen=0) as board:
-        watch = Watch(network, batches(), "none", board, RunFolder(tmp_path), settled=1.0)
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
+        watch = Diagrams(network, batches(), "none", [board], RunFolder(tmp_path), settled=1.0)
         for epoch, layers in enumerate([(), (0, 1), (0, 1)], 1):
             for layer in layers:
                 equalise(network, layer)
-            watch.epoch(epoch_row(epoch), 100 * epoch, is_best=False)
+            watch.on_epoch_end(epoch_row(epoch), 100 * epoch, is_best=False)
     assert caplog.messages == ["routing has collapsed in 0, 1: the kernels are nearly equal"]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convbench.errors import UserError
-from convbench.tuning.compilation import Compilation, carry_out, decide, record_compilation
+from convbench.tuning.compilation import Compilation, compile_network, decide_compilation, record_compilation
 from convbench.tuning.measurements import MeasurementCache
 from tests.conftest import TINY
 
@@ -24,10 +24,10 @@ def network() -> nn.Module:
 def test_a_short_run_stays_eager_and_a_long_one_is_compiled(tmp_path: Path) -> None:
     net, batch, known = network(), torch.randn(4, 3, 16, 16), MeasurementCache(tmp_path, CPU)
     net(batch)
-    assert not decide(net, batch, "none", 40, 10, known, "small").is_on
-    assert not decide(net, batch, "none", 40, 100, known, "small").is_on
-    assert not decide(net, batch, "none", 3, 10**9, known, "small").is_on  # three epochs are a trial
-    long = decide(net, batch, "none", 40, 10**9, known, "small")
+    assert not decide_compilation(net, batch, "none", 40, 10, known, "small").is_on
+    assert not decide_compilation(net, batch, "none", 40, 100, known, "small").is_on
+    assert not decide_compilation(net, batch, "none", 3, 10**9, known, "small").is_on  # three epochs are a trial
+    long = decide_compilation(net, batch, "none", 40, 10**9, known, "small")
     assert long.is_on
     assert long.why.startswith("yes, it takes about 60 s to save about ")
 
@@ -36,11 +36,11 @@ def test_what_compiling_cost_before_decides(tmp_path: Path) -> None:
     net, batch, known = network(), torch.randn(4, 3, 16, 16), MeasurementCache(tmp_path, CPU)
     net(batch)
     record_compilation(known, "small", compile_seconds=1e9, step=0.0)
-    assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
+    assert not decide_compilation(net, batch, "none", 40, 10**6, known, "small").is_on
     record_compilation(known, "small", compile_seconds=1e-9, step=0.0)
-    assert decide(net, batch, "none", 40, 10**6, known, "small").is_on
+    assert decide_compilation(net, batch, "none", 40, 10**6, known, "small").is_on
     record_compilation(known, "small", compile_seconds=1e-9, step=1e9)  # where compiled steps are slower
-    assert not decide(net, batch, "none", 40, 10**6, known, "small").is_on
+    assert not decide_compilation(net, batch, "none", 40, 10**6, known, "small").is_on
 
 
 def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_deciding_leaves_weights_statistics_gradients_and_random_numbers_alone(t
     net(batch)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     generator = torch.get_rng_state()
-    decide(net, batch, "none", 40, 1000, MeasurementCache(tmp_path, CPU), "small")
+    decide_compilation(net, batch, "none", 40, 1000, MeasurementCache(tmp_path, CPU), "small")
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -77,7 +77,7 @@ def test_a_network_that_cannot_be_compiled_stays_eager_and_as_it_was(fresh_compi
     net(batch)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     generator = torch.get_rng_state()
-    came = carry_out(Compilation("small", True), net, batch, "none", is_required=False)
+    came = compile_network(Compilation("small", True), net, batch, "none", is_required=False)
     assert not came.is_on
     assert came.seconds is None
     assert "no such operator" in came.why
@@ -90,7 +90,7 @@ def test_a_compilation_that_was_asked_for_and_fails_is_an_error_that_names_the_k
     net, batch = Uncompilable(*network()), torch.randn(4, 3, 16, 16)
     net(batch)
     with pytest.raises(UserError, match=r"no such operator.*engine\.compile"):
-        carry_out(Compilation("small", True), net, batch, "none", is_required=True)
+        compile_network(Compilation("small", True), net, batch, "none", is_required=True)
 
 
 @pytest.mark.parametrize("words", [("engine.compile=true",), ("conv=from_scratch", "conv.implementation=fused")])

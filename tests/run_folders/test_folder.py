@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from convbench.errors import UserError
 from convbench.run_folders.folder import RunFolder, atomic_path
-from tests.logs.test_plain_json import strict_json
+from tests.test_files import strict_json
 
 
 def run_folder(path: Path, **results: object) -> RunFolder:

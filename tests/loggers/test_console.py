@@ -7,8 +7,8 @@ import pytest
 
 from convbench.loggers import console as console_module
 from convbench.loggers.console import Console
-from convbench.loggers.sink import Look
-from tests.logs.rows import epoch_row
+from convbench.loggers.sink import StepSummary
+from tests.loggers.rows import epoch_row, started
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def right_edges(line: str) -> list[int]:
     return [match.end() for match in re.finditer(r"\S+", line)]
 
 
-def look(index: int) -> Look:
-    return Look(index, images_seen=0, loss=1.23456, accuracy=0.5, lr=0.1, temperature=None)
+def look(index: int) -> StepSummary:
+    return StepSummary(index, images_seen=0, loss=1.23456, accuracy=0.5, lr=0.1, temperature=None)
 
 
 @pytest.mark.parametrize("temperature", [None, 30.0], ids=["without", "with temperature"])
@@ -49,10 +49,9 @@ def test_rows_are_aligned_with_the_head_and_fit_80_columns(
         images_per_second=1234567.8,
     )
     small = epoch_row(1, temperature=None if temperature is None else 1.0)
-    with Console(has_temperature=temperature is not None) as console:
-        console.header({"data": "shapes", "model": "resnet14"})
-        console.epoch(small, images_seen=128, is_best=False)
-        console.epoch(large, images_seen=128, is_best=True)
+    with started(Console(), has_temperature=temperature is not None) as console:
+        console.on_epoch_end(small, images_seen=128, is_best=False)
+        console.on_epoch_end(large, images_seen=128, is_best=True)
     *_, head, units, first, second = "\n".join(lines.messages).splitlines()
     assert head.split() == [
         "epoch", "train", "train", "val", "val", "lr", *(["temp."] if temperature else []), "time", "images/s",
@@ -69,29 +68,29 @@ def test_rows_are_aligned_with_the_head_and_fit_80_columns(
 
 
 def test_a_row_tells_the_epoch_in_percent_and_a_star_marks_the_best(lines: pytest.LogCaptureFixture) -> None:
-    with Console(has_temperature=True) as console:
-        console.epoch(epoch_row(3, temperature=12.345), images_seen=0, is_best=True)
-        console.epoch(epoch_row(4, temperature=1.0), images_seen=0, is_best=False)
+    with Console() as console:
+        console.on_epoch_end(epoch_row(3, temperature=12.345), images_seen=0, is_best=True)
+        console.on_epoch_end(epoch_row(4, temperature=1.0), images_seen=0, is_best=False)
     first, second = lines.messages
     assert first.split() == ["3", "1.5000", "40.00", "1.2500", "50.00", "0.10000", "12.35", "2.00", "640", "*"]
     assert "*" not in second
 
 
 def test_facts_stand_under_each_other(lines: pytest.LogCaptureFixture) -> None:
-    with Console(has_temperature=False) as console:
-        console.header({"data": "shapes", "folder": "outputs/runs/x"})
+    with started(Console(), facts={"data": "shapes", "folder": "outputs/runs/x"}):
+        pass
     assert lines.messages[:2] == ["data    shapes", "folder  outputs/runs/x"]
 
 
 def test_off_a_terminal_no_bar_is_drawn(
     lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], clock: SimpleNamespace
 ) -> None:
-    with Console(has_temperature=False) as console:
-        console.start_epoch(1, epochs=2, first=0, steps=10)
+    with Console() as console:
+        console.on_epoch_start(1, epochs=2, first=0, steps=10)
         for index in range(1, 11):
-            console.step()
-            console.look(look(index))
-        console.epoch(epoch_row(1), images_seen=0, is_best=False)
+            console.on_step()
+            console.on_summary(look(index))
+        console.on_epoch_end(epoch_row(1), images_seen=0, is_best=False)
     said = capsys.readouterr()
     (row,) = lines.messages
     assert said.out + said.err == f"{row}\n"
@@ -100,11 +99,11 @@ def test_off_a_terminal_no_bar_is_drawn(
 def test_off_a_terminal_a_long_epoch_gives_a_line_now_and_then(
     lines: pytest.LogCaptureFixture, clock: SimpleNamespace
 ) -> None:
-    with Console(has_temperature=False) as console:
-        console.start_epoch(2, epochs=3, first=0, steps=100)
+    with Console() as console:
+        console.on_epoch_start(2, epochs=3, first=0, steps=100)
         for index, seconds in ((10, 20), (20, 31), (30, 50), (40, 62)):
             clock.now = 1000.0 + seconds
-            console.look(look(index))
+            console.on_summary(look(index))
     assert lines.messages == [
         "epoch 2, step 20 of 100: loss 1.235, 50.0 %",
         "epoch 2, step 40 of 100: loss 1.235, 50.0 %",
@@ -115,10 +114,10 @@ def test_on_a_terminal_the_bar_shows_the_running_means(
     monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Console(has_temperature=False) as console:
-        console.start_epoch(1, epochs=2, first=4, steps=10)
-        console.step()
-        console.look(look(5))
+    with Console() as console:
+        console.on_epoch_start(1, epochs=2, first=4, steps=10)
+        console.on_step()
+        console.on_summary(look(5))
     said = capsys.readouterr().err
     assert "epoch 1/2" in said
     assert "5/10" in said
@@ -130,8 +129,8 @@ def test_the_bar_of_an_interrupted_epoch_is_wiped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Console(has_temperature=False) as console:
-        console.start_epoch(1, epochs=2, first=0, steps=10)
+    with Console() as console:
+        console.on_epoch_start(1, epochs=2, first=0, steps=10)
         assert capsys.readouterr().err.rstrip(" ").endswith("step/s]")
     wiped = capsys.readouterr().err  # blanks over the bar, so that the next message has the line for itself
     assert wiped.startswith("\r")

@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from convbench.loggers.sink import Look
+from convbench.loggers.sink import StepSummary
 from convbench.loggers.tensorboard import TensorBoard
-from tests.logs.rows import epoch_row
+from tests.loggers.rows import epoch_row, started
 
 TAGS = {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr", "speed/images_per_second"}
 
@@ -23,19 +23,19 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def look(images_seen: int, lr: float, temperature: float | None = None) -> Look:
-    return Look(index=5, images_seen=images_seen, loss=1.0, accuracy=0.5, lr=lr, temperature=temperature)
+def look(images_seen: int, lr: float, temperature: float | None = None) -> StepSummary:
+    return StepSummary(index=5, images_seen=images_seen, loss=1.0, accuracy=0.5, lr=lr, temperature=temperature)
 
 
 def test_a_run_has_exactly_the_promised_tags(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
-        board.look(look(64, 0.2))
-        board.epoch(epoch_row(1), images_seen=128, is_best=True)
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
+        board.on_summary(look(64, 0.2))
+        board.on_epoch_end(epoch_row(1), images_seen=128, is_best=True)
     assert set(curves(tmp_path)) == TAGS
 
 
 def test_training_and_validation_of_all_runs_are_on_one_chart(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0):
+    with started(TensorBoard(), tmp_path, images_seen=0):
         pass
     events = EventAccumulator(str(tmp_path)).Reload()
     layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
@@ -44,8 +44,8 @@ def test_training_and_validation_of_all_runs_are_on_one_chart(tmp_path: Path) ->
 
 
 def test_choices_and_scores_fill_the_tab_hparams_of_the_run_itself(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
-        board.outcome({"conv": "dynamic", "seed": 3, "optimizer.lr": 0.1}, {"final/test_accuracy": 0.75})
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
+        board.on_run_end({"conv": "dynamic", "seed": 3, "optimizer.lr": 0.1}, {"final/test_accuracy": 0.75})
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [], "no run beside this one"
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Scalars("final/test_accuracy")[0].value == 0.75
@@ -56,18 +56,18 @@ def test_choices_and_scores_fill_the_tab_hparams_of_the_run_itself(tmp_path: Pat
 
 
 def test_the_temperature_is_shown_where_a_convolution_has_one(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
-        board.look(look(64, 0.2, temperature=15.5))
-        board.epoch(epoch_row(1, temperature=1.0), images_seen=128, is_best=True)
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
+        board.on_summary(look(64, 0.2, temperature=15.5))
+        board.on_epoch_end(epoch_row(1, temperature=1.0), images_seen=128, is_best=True)
     got = curves(tmp_path)
     assert set(got) == TAGS | {"temperature"}
     assert got["temperature"] == [(64, 15.5), (128, 1.0)]
 
 
 def test_the_axis_is_the_number_of_images_seen(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
         for epoch in (1, 2):
-            board.look(look(128 * epoch - 64, 0.5))
+            board.on_summary(look(128 * epoch - 64, 0.5))
             row = epoch_row(
                 epoch,
                 train_loss=4.0 / epoch,
@@ -76,7 +76,7 @@ def test_the_axis_is_the_number_of_images_seen(tmp_path: Path) -> None:
                 val_accuracy=epoch / 8,
                 lr=0.25,
             )
-            board.epoch(row, images_seen=128 * epoch, is_best=False)
+            board.on_epoch_end(row, images_seen=128 * epoch, is_best=False)
     assert curves(tmp_path) == {
         "lr": [(64, 0.5), (128, 0.25), (192, 0.5), (256, 0.25)],
         "loss/train": [(128, 4.0), (256, 2.0)],
@@ -89,22 +89,22 @@ def test_the_axis_is_the_number_of_images_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("images_seen", [128, 160], ids=["after an epoch", "in mid-epoch"])
 def test_a_resumed_run_drops_the_events_after_its_checkpoint(tmp_path: Path, images_seen: int) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
         for epoch in (1, 2, 3):
-            board.epoch(epoch_row(epoch, train_loss=1.0), images_seen=128 * epoch, is_best=False)
-    with TensorBoard(tmp_path, images_seen=images_seen) as board:
-        board.epoch(epoch_row(2, train_loss=2.0), images_seen=256, is_best=False)
+            board.on_epoch_end(epoch_row(epoch, train_loss=1.0), images_seen=128 * epoch, is_best=False)
+    with started(TensorBoard(), tmp_path, images_seen=images_seen) as board:
+        board.on_epoch_end(epoch_row(2, train_loss=2.0), images_seen=256, is_best=False)
     assert curves(tmp_path)["loss/train"] == [(128, 1.0), (256, 2.0)]
 
 
 def test_values_and_pictures_can_be_added_and_are_dropped_by_a_resumed_run_like_the_others(tmp_path: Path) -> None:
     picture = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, 16, 16)
-    with TensorBoard(tmp_path, images_seen=0) as board:
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
         for images_seen in (0, 128, 256):
-            board.scalars({"routing/entropy": images_seen / 256}, images_seen)
-            board.pictures({"probe": picture}, images_seen)
-    with TensorBoard(tmp_path, images_seen=128) as board:
-        board.scalars({"routing/entropy": 0.25}, 300)
+            board.on_scalars({"routing/entropy": images_seen / 256}, images_seen)
+            board.on_images({"probe": picture}, images_seen)
+    with started(TensorBoard(), tmp_path, images_seen=128) as board:
+        board.on_scalars({"routing/entropy": 0.25}, 300)
     assert curves(tmp_path) == {"routing/entropy": [(0, 0.0), (128, 0.5), (300, 0.25)]}
     pictures = EventAccumulator(str(tmp_path)).Reload().Images("probe")
     assert [event.step for event in pictures] == [0, 128]
@@ -113,6 +113,6 @@ def test_values_and_pictures_can_be_added_and_are_dropped_by_a_resumed_run_like_
 
 
 def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, images_seen=0) as board:
-        board.epoch(epoch_row(1), images_seen=128, is_best=True)
+    with started(TensorBoard(), tmp_path, images_seen=0) as board:
+        board.on_epoch_end(epoch_row(1), images_seen=128, is_best=True)
         assert curves(tmp_path)["loss/val"] == [(128, 1.25)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convbench.data.prefetch import fetched
+from convbench.data.prefetch import prefetch
 from tests.conftest import TINY
 from tests.data.image_folder import write_image
 
@@ -24,7 +24,7 @@ def test_batches_come_in_order_and_ahead_of_use() -> None:
             asked.append(index)
             yield torch.tensor([9 - index, index])
 
-    taken = fetched(images, batches(), CPU)
+    taken = prefetch(images, batches(), CPU)
     assert torch.equal(next(taken), images[[9, 0]])
     assert asked == [0, 1, 2]
     assert [batch.tolist() for batch in taken] == [images[[9 - index, index]].tolist() for index in range(1, 5)]
@@ -32,11 +32,11 @@ def test_batches_come_in_order_and_ahead_of_use() -> None:
 
 def test_an_error_in_the_thread_reaches_the_one_who_waits() -> None:
     with pytest.raises(IndexError):
-        list(fetched(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([7])], CPU))
+        list(prefetch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([7])], CPU))
 
 
 def test_an_iterator_that_is_left_half_way_ends_its_thread() -> None:
-    taken = fetched(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([0])] * 100, CPU)
+    taken = prefetch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([0])] * 100, CPU)
     next(taken)
     taken.close()
 

@@ -9,7 +9,7 @@ import pytest
 from convbench.report.variants import sort_into_variants
 from convbench.run_folders.record import find_runs
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture

@@ -78,19 +78,19 @@ import torch
 from torch import nn
 from convbench.engine import distributed
 
-world.join()
+distributed.init_process_group()
 norm = nn.BatchNorm2d(2)
 norm.register_buffer("temperature", torch.tensor(0.1))
-norm.running_mean += torch.tensor([1.0, 2.0]) * world.rank()
-norm.running_var *= 1 + world.rank()
-norm.num_batches_tracked += 5 - world.rank()
-world.unite_buffers(norm)
-everywhere = world.of_all({name: buffer.tolist() for name, buffer in norm.named_buffers()})
-if world.rank() == 0:
+norm.running_mean += torch.tensor([1.0, 2.0]) * distributed.rank()
+norm.running_var *= 1 + distributed.rank()
+norm.num_batches_tracked += 5 - distributed.rank()
+distributed.average_buffers(norm)
+everywhere = distributed.all_gather_object({name: buffer.tolist() for name, buffer in norm.named_buffers()})
+if distributed.rank() == 0:
     print("equal", all(buffers == everywhere[0] for buffers in everywhere))
     print("kept", norm.temperature.item() == torch.tensor(0.1).item())
     print("mean", *norm.running_mean.tolist(), "var", *norm.running_var.tolist(), int(norm.num_batches_tracked))
-world.leave()
+distributed.destroy_process_group()
 """
 
 
@@ -146,7 +146,7 @@ from convbench.config.options import conf_folder
 from convbench.config.resolvers import register_resolvers
 from convbench.engine import distributed
 
-world.join()
+distributed.init_process_group()
 register_resolvers()
 with initialize_config_dir(str(conf_folder()), version_base="1.3"):
     config = compose("train", overrides=sys.argv[1:])
@@ -162,10 +162,10 @@ def counting(state, bucket):
 training.step.parallel.register_comm_hook(None, counting)
 for index, batch in zip(range(3), training.train.epoch(0)):
     training.step(index, *batch)
-if world.rank() == 0:
+if distributed.rank() == 0:
     print("exchanges", count)
 del training, batch
-world.leave()
+distributed.destroy_process_group()
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu_report.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_report.py"
 
 
 @pytest.mark.slow
