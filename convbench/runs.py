@@ -71,7 +71,7 @@ def _sort(words: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
     wanted: dict[str, set[str]] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if Path(word).is_dir():  # the names of run folders hold "=" too
+        if Path(word).is_dir():  # the names of older run folders hold "=" too
             folders.append(Path(word))
         elif equals:
             wanted.setdefault(key, set()).add(value)

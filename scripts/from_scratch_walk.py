@@ -20,7 +20,8 @@ from pages import markdown_table, write_section
 from torch import Tensor
 
 from convbench.convs.from_scratch import FromScratchConv2d
-from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d
+from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d, TransposedGeometry
+from convbench.convs.functional import Geometry
 from convbench.convs.winograd import winograd
 from convbench.engine.device import describe_device
 from convbench.files import to_json
@@ -54,6 +55,7 @@ def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Calla
     library, ours, arguments, shrink = OPERATIONS["Convolution" if operation == TRAINED else operation]
     groups, shape = KERNELS[kernel]
     call = trained if operation == TRAINED else partial
+    kind = TransposedGeometry if library is F.conv_transpose2d else Geometry
     torch.manual_seed(0)
     x, weight = torch.rand(1, 3, size[0] // shrink, size[1] // shrink), torch.randn(shape)
     rows: dict[str, Callable[[], Tensor]] = {
@@ -67,7 +69,7 @@ def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Calla
         ),
     }
     for name, function in ours.items():
-        rows[name] = call(function, x, weight, groups=groups, **arguments)
+        rows[name] = call(function, x, weight, geometry=kind.of(groups=groups, **arguments))
     return rows
 
 

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convbench.convs.base import library
 from convbench.convs.standard import StandardConv2d
 
 
-def _without_bias_at_stride_2(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, *geometry: Any) -> Tensor:
-    forgotten = bias if bias is None or stride != (2, 2) else 0 * bias
-    return functional.conv2d(x, weight, forgotten, stride, *geometry)
+def _without_bias_at_stride_2(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
+    forgotten = bias if bias is None or geometry.stride != (2, 2) else 0 * bias
+    return functional.conv2d(x, weight, forgotten, *geometry)
 
 
 class DisagreeingConv2d(StandardConv2d):
     """One of its implementations forgets the bias, in one kind of layer."""
 
     name = "disagreeing"
-    implementations = {"library": functional.conv2d, "forgetful": _without_bias_at_stride_2}  # noqa: RUF012
+    implementations = {"library": library, "forgetful": _without_bias_at_stride_2}  # noqa: RUF012
 
 
 class _WrongGradient(torch.autograd.Function):

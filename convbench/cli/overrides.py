@@ -14,6 +14,8 @@ from hydra.errors import HydraException
 _PATH_KEYS = (
     "resume", "run", "images", "image", "output", "data.root", "data.cache", "datasets", "engine.cache", "sweep.name",
 )  # fmt: skip
+# Keys that say where and not what: they are in no name of a folder.
+_PLACES = ("datasets", "data.root", "data.cache", "engine.cache", "logger")
 
 
 def split(arguments: list[str], stop: Callable[[str], NoReturn]) -> tuple[list[str], list[str]]:
@@ -38,7 +40,7 @@ def split(arguments: list[str], stop: Callable[[str], NoReturn]) -> tuple[list[s
 def quote_path(word: str) -> str:
     """Quote the value of a key that takes a path, so that Hydra takes it as it is.
 
-    The names of run folders hold `=` and `,`, which Hydra's grammar would read as more overrides and as a sweep.
+    A `=` or a `,` in it, as in the names of older run folders, would be read as an override or as a sweep.
     """
     key, equals, path = word.partition("=")
     if key not in _PATH_KEYS or not equals or path[:1] in ("", "'", '"', "[", "$") or path == "null":
@@ -60,7 +62,7 @@ def place_beside_resume(words: list[str]) -> list[str]:
 
 def gather_folders(words: list[str], key: str) -> list[str]:
     """Give folders, which stand on the command line as they are, to a key that takes a list of them."""
-    # The names of run folders hold "=" as overrides do.
+    # The names of older run folders hold "=" as overrides do.
     folders = [word for word in words if "=" not in word or os.path.exists(word)]
     others = [word for word in words if word not in folders]
     return [*others, f"{key}=[{','.join(map(_quoted, folders))}]"] if folders else others
@@ -106,12 +108,12 @@ def _meaning(value: Any) -> str:
 
 
 def name_jobs_by_what_varies(words: list[str]) -> list[str]:
-    """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv=weighted_sum,seed=1`."""
+    """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv-weighted_sum_seed-1`."""
     overrides = list(map(_parsed, words))
     # given twice, the last counts
     varies = {override.key_or_group: override.is_sweep_override() for override in overrides if override is not None}
     fixed = [key for key, does in varies.items() if not does]
-    return [*words, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(['datasets', *fixed])}]"]
+    return [*words, f"hydra.job.config.override_dirname.exclude_keys=[{','.join([*_PLACES, *fixed])}]"]
 
 
 def _parsed(word: str) -> Override | None:

@@ -18,7 +18,7 @@ from convbench.errors import UserError
 _OCCASION = ("resume", "sweep", "logger")
 _PLACE = ("datasets", "engine.cache", "engine.threads")
 
-_LONGEST_NAME = 120  # bytes of a folder's name; file systems stop at 255
+_LONGEST_NAME = 100  # bytes of a folder's name
 
 
 def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
@@ -51,12 +51,14 @@ def conv_name(config: DictConfig, choice: str) -> str:
 
 
 def folder_name(overrides: str) -> str:
-    """A readable, safe folder name from the overrides as typed: `conv=weighted_sum,seed=1`.
+    """A readable folder name that no shell and no grammar has to quote: `conv-weighted_sum_seed-1`.
 
-    Slashes would nest folders and long lists would exceed what a file system takes, so both are shortened; a digest
-    keeps shortened names apart.
+    Other characters, such as slashes, and the end of a long name are removed; a digest keeps such names apart.
+
+    Args:
+        overrides: keys and values, already joined by `-` and `_`.
     """
-    name = re.sub(r"[^\w.,=+-]+", "-", overrides).strip("-").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    name = re.sub(r"[^\w.+-]+", "-", overrides).strip("-").encode()[:_LONGEST_NAME].decode(errors="ignore")
     if name == overrides:
         return name or "defaults"
     # Two jobs of a sweep must not share a folder: the second would take the first one's checkpoint for its own.

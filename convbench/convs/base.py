@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbench.convs.constructor import constructor_parameters
-from convbench.convs.functional import Size
+from convbench.convs.functional import Geometry, Size
 from convbench.errors import UserError
 
 AUTO = "auto"  # in place of an implementation: to be chosen where the conv stands, by convbench.tuning.implementations
@@ -25,6 +25,11 @@ def one_of(choices: Iterable[str]) -> str:
     """Join choices for a message: `a, b or c`."""
     *most, last = choices
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def library(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """PyTorch's own convolution, as an implementation."""
+    return F.conv2d(x, weight, bias, *geometry)
 
 
 def initialise_like_conv2d(weight: Tensor, bias: Tensor | None) -> None:
@@ -54,7 +59,7 @@ class Conv2dBase(nn.Module):
     any other module (`convbench.models.counting`).
 
     It owns one layout of parameters, makes them in its constructor, and in `forward` hands them to `self._function`, a
-    pure function that takes `self._geometry` (stride, padding, dilation, groups) last. The layout belongs to the conv
+    pure function that takes the `Geometry` of the layer, `self._geometry`, last. The layout belongs to the conv
     and not to the implementation, so checkpoints move between implementations. A layer that it cannot take, it refuses
     in its constructor by `self._refuse`.
 
@@ -196,7 +201,7 @@ class Conv2dBase(nn.Module):
         if before != after or (self.padding_mode != "zeros" and any(before)):
             self._pad_first = [before[1], after[1], before[0], after[0]]  # F.pad starts with the last axis
             before = (0, 0)
-        self._geometry = (self.stride, before, self.dilation, self.groups)
+        self._geometry = Geometry(self.stride, before, self.dilation, self.groups)
 
     def _named_padding(self, padding: str) -> tuple[tuple[int, int], tuple[int, int]]:
         """Turn 'same' or 'valid' into padding (before, after), each (height, width)."""

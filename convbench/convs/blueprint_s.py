@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 # Every implementation takes x (N, C_in, H, W), squeeze (M, C_in, 1, 1), expand (C_out, M, 1, 1),
@@ -17,50 +18,26 @@ from convbench.errors import UserError
 
 
 def factored(
-    x: Tensor,
-    squeeze: Tensor,
-    expand: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    x: Tensor, squeeze: Tensor, expand: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """Convolve 1x1, 1x1, then depthwise: the published form."""
     sums = F.conv2d(F.conv2d(x, squeeze), expand)
-    return F.conv2d(sums, kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+    return F.conv2d(sums, kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
 def merged(
-    x: Tensor,
-    squeeze: Tensor,
-    expand: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    x: Tensor, squeeze: Tensor, expand: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """As `factored`, with both matrices multiplied into one of low rank."""
     sums = F.conv2d(x, _mix(squeeze, expand))
-    return F.conv2d(sums, kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+    return F.conv2d(sums, kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
 def folded(
-    x: Tensor,
-    squeeze: Tensor,
-    expand: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    x: Tensor, squeeze: Tensor, expand: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """As `factored`, with all three factors folded into one dense kernel."""
-    return F.conv2d(x, _mix(squeeze, expand) * kernel, bias, stride, padding, dilation)
+    return F.conv2d(x, _mix(squeeze, expand) * kernel, bias, *geometry)
 
 
 def _mix(squeeze: Tensor, expand: Tensor) -> Tensor:
@@ -144,7 +121,7 @@ class BlueprintSConv2d(Conv2dBase):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
         weights = (self.squeeze_weight, self.expand_weight, self.depthwise_weight)
-        return self._function(self._pad(x), *weights, self.bias, *self._geometry)
+        return self._function(self._pad(x), *weights, self.bias, self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the hidden channels."""

@@ -8,40 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 
 # Every implementation takes x (N, C_in, H, W), coordinates (1, C, H, W), both padded alike, weight
 # (C_out, C_in + C, K_h, K_w), bias (C_out,) or none, and gives (N, C_out, H_out, W_out); groups are 1.
 
 
-def concatenated(
-    x: Tensor,
-    coordinates: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def concatenated(x: Tensor, coordinates: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Put the coordinates behind the channels of every image, and convolve: the published form."""
     seen = torch.cat([x, coordinates.expand(x.shape[0], -1, -1, -1)], 1)
-    return F.conv2d(seen, weight, bias, stride, padding, dilation, groups)
+    return F.conv2d(seen, weight, bias, *geometry)
 
 
-def separate(
-    x: Tensor,
-    coordinates: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def separate(x: Tensor, coordinates: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve the coordinates once for all images and add: nothing is copied, and no channel number becomes odd."""
     of_images, of_places = weight.split([x.shape[1], coordinates.shape[1]], 1)
-    places = F.conv2d(coordinates, of_places, bias, stride, padding, dilation)
-    return F.conv2d(x, of_images, None, stride, padding, dilation, groups) + places
+    places = F.conv2d(coordinates, of_places, bias, *geometry)
+    return F.conv2d(x, of_images, None, *geometry) + places
 
 
 class CoordConv2d(Conv2dBase):
@@ -92,7 +75,7 @@ class CoordConv2d(Conv2dBase):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
         coordinates = self._pad(self._coordinates(x))
-        return self._function(self._pad(x), coordinates, self.weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), coordinates, self.weight, self.bias, self._geometry)
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """Give rows, columns and, with `radius`, distances of the pixels of (N, C, H, W): (1, 2 or 3, H, W)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 # Shapes below: D offset groups, T = K_h * K_w taps. Every implementation takes x (N, C_in, H, W), offset
@@ -17,34 +18,16 @@ from convbench.errors import UserError
 
 
 def torchvision(
-    x: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """Leave it to torchvision's operator, which reads the groups off the weight."""
-    return deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+    return deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
 
 
-def sampled(
-    x: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def sampled(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Sample the image where each tap looks, four pixels around each place, and take one matrix product."""
-    size, taps = offset.shape[2:], weight.shape[2] * weight.shape[3]
-    rows, columns = _grid(x, weight.shape[2:], size, stride, padding, dilation)  # (T, H_out, W_out) each
+    size, taps, groups = offset.shape[2:], weight.shape[2] * weight.shape[3], geometry.groups
+    rows, columns = _grid(x, weight.shape[2:], size, geometry)  # (T, H_out, W_out) each
     offset = offset.unflatten(1, (-1, taps, 2))  # (N, D, T, 2, H_out, W_out)
     samples = _bilinear(x, rows + offset[:, :, :, 0], columns + offset[:, :, :, 1])
     samples = samples * mask.unflatten(1, (-1, 1, taps))  # (N, D, C_in/D, T, H_out, W_out)
@@ -53,15 +36,9 @@ def sampled(
     return y if bias is None else y + bias[:, None, None]
 
 
-def _grid(
-    x: Tensor,
-    kernel_size: Sequence[int],
-    size: Sequence[int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> list[Tensor]:
+def _grid(x: Tensor, kernel_size: Sequence[int], size: Sequence[int], geometry: Geometry) -> list[Tensor]:
     """Where each tap of each output would look without an offset: rows and columns, (T, H_out, W_out) each."""
+    stride, padding, dilation, _ = geometry
 
     def places(axis: int) -> Tensor:
         outputs = torch.arange(size[axis], device=x.device, dtype=x.dtype) * stride[axis] - padding[axis]
@@ -153,14 +130,13 @@ class DeformableConv2d(Conv2dBase):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
         exact = torch.promote_types(x.dtype, torch.float32)
-        stride, padding, dilation, _ = self._geometry
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # there is none to disable on meta
             seen = self._pad(x).to(exact).contiguous()  # reading here and there is far slower from channels_last
-            weights = self.offset_weight.to(exact), self.offset_bias.to(exact)
-            steering = F.conv2d(seen, *weights, stride, padding, dilation)
+            weight, offset_bias = self.offset_weight.to(exact), self.offset_bias.to(exact)
+            steering = F.conv2d(seen, weight, offset_bias, *self._geometry.with_groups(1))
             offset, mask = steering.tensor_split([len(self.offset_bias) // 3 * 2], 1)
             bias = None if self.bias is None else self.bias.to(exact)
-            y = self._function(seen, offset, mask.sigmoid(), self.weight.to(exact), bias, *self._geometry)
+            y = self._function(seen, offset, mask.sigmoid(), self.weight.to(exact), bias, self._geometry)
         return y.to(x.dtype)
 
     def multiply_accumulates(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:

@@ -8,38 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 
 # Every implementation takes x (N, C_in, H, W), kernel (C_in, 1, K_h, K_w), mix (C_out, C_in/G, 1, 1), bias (C_out,) or
 # none, the geometry of the depthwise part and the groups G of the pointwise one, and gives (N, C_out, H_out, W_out).
 
 
-def pointwise(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def pointwise(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve depthwise, then 1x1: the published form."""
-    y = F.conv2d(x, kernel, None, stride, padding, dilation, groups=kernel.shape[0])
-    return F.conv2d(y, mix, bias, groups=groups)
+    y = F.conv2d(x, kernel, None, *geometry.with_groups(kernel.shape[0]))
+    return F.conv2d(y, mix, bias, groups=geometry.groups)
 
 
-def linear(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def linear(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """As `pointwise`, with a linear layer for the sums."""
-    last = F.conv2d(x, kernel, None, stride, padding, dilation, groups=kernel.shape[0]).permute(0, 2, 3, 1)
+    groups = geometry.groups
+    last = F.conv2d(x, kernel, None, *geometry.with_groups(kernel.shape[0])).permute(0, 2, 3, 1)
     if groups == 1:
         y = F.linear(last, mix.flatten(1), bias)
     else:
@@ -49,20 +33,11 @@ def linear(
     return y.permute(0, 3, 1, 2)
 
 
-def folded(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def folded(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """As `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[i]."""
-    of_group = kernel.squeeze(1).unflatten(0, (groups, 1, -1))  # (G, 1, C_in/G, K_h, K_w)
-    weight = (mix.unflatten(0, (groups, -1)) * of_group).flatten(0, 1)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    of_group = kernel.squeeze(1).unflatten(0, (geometry.groups, 1, -1))  # (G, 1, C_in/G, K_h, K_w)
+    weight = (mix.unflatten(0, (geometry.groups, -1)) * of_group).flatten(0, 1)
+    return F.conv2d(x, weight, bias, *geometry)
 
 
 class DepthwiseSeparableConv2d(Conv2dBase):
@@ -109,4 +84,4 @@ class DepthwiseSeparableConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.depthwise_weight, self.pointwise_weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.depthwise_weight, self.pointwise_weight, self.bias, self._geometry)

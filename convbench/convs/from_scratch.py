@@ -1,10 +1,10 @@
-"""Convolutions written from scratch, with the signature and the results of `torch.nn.functional.conv2d`.
+"""Convolutions written from scratch, with the results of `torch.nn.functional.conv2d`.
 
 Source: "Unboxing the blackbox: convolutions" (S4), which has the loops, the shifted copies and the shifted matrix
 products, without stride; here each takes every stride, padding, dilation and groups.
 
-All functions take x (N, C_in, H, W), weight (C_out, C_in/groups, K_h, K_w), bias (C_out,) or none, and give
-(N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
+All functions take x (N, C_in, H, W), weight (C_out, C_in/groups, K_h, K_w), bias (C_out,) or none, and a `Geometry`,
+and give (N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.from_scratch_fused import fused, why_not
-from convbench.convs.functional import Size, add_bias, checked_output_size, insert_zeros, pair
+from convbench.convs.functional import PLAIN, Geometry, add_bias, insert_zeros
 from convbench.convs.shift_matmul import shift_matmul
 from convbench.convs.standard import StandardConv2d
 from convbench.errors import UserError
@@ -23,27 +23,19 @@ from convbench.errors import UserError
 LOOPS_LIMIT = 200_000  # multiplications; about two seconds
 
 
-def loops(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def loops(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Convolve one number at a time, in Python: the definition, for tiny inputs only.
 
     Raises:
         UserError: It would take more than `LOOPS_LIMIT` multiplications.
     """
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    (sh, sw), _, (dh, dw), groups = geometry
     out_channels, group_channels, kh, kw = weight.shape
-    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    out_high, out_wide = geometry.checked_output_size(x, weight)
     refuse_long_loops(x, x.shape[0] * out_high * out_wide * weight.numel())
     outputs = [weight.flatten()[:0]]  # an empty batch has an output too, and a gradient
     kernels, biases = numbers(weight), None if bias is None else numbers(bias)
-    for image in numbers(pad(x, padding)):
+    for image in numbers(pad(x, geometry.padding)):
         for o in range(out_channels):
             first = o // (out_channels // groups) * group_channels  # the first input channel of this group
             for top in range(0, out_high * sh, sh):
@@ -58,18 +50,10 @@ def loops(
     return torch.cat(outputs).reshape(x.shape[0], out_channels, out_high, out_wide)
 
 
-def roll(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def roll(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Add up copies of the image, each rolled so that one kernel tap lies over the output pixel."""
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    (sh, sw), padding, (dh, dw), groups = geometry
+    out_high, out_wide = geometry.checked_output_size(x, weight)
     image = pad(x, padding).unflatten(1, (groups, -1))
     kernels = weight.unflatten(0, (groups, -1))
     y = None
@@ -82,18 +66,10 @@ def roll(
     return add_bias(y.flatten(1, 2), bias)
 
 
-def im2col(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def im2col(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Lay the patches of the image out as columns and take one matrix product."""
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    (sh, sw), padding, (dh, dw), groups = geometry
+    out_high, out_wide = geometry.checked_output_size(x, weight)
     x = pad(x, padding).contiguous()
     high, wide = (out_high - 1) * sh + 1, (out_wide - 1) * sw + 1  # from the first output's pixel to the last one's
     shifted = [
@@ -105,21 +81,13 @@ def im2col(
     return add_bias(y.flatten(1, 2).unflatten(2, (out_high, out_wide)), bias)
 
 
-def fft(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def fft(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
-    sh, sw = pair(stride)
+    (sh, sw), padding, dilation, groups = geometry
     dtype = x.dtype
     if dtype in (torch.half, torch.bfloat16):
         x, weight = x.float(), weight.float()
-    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    out_high, out_wide = geometry.checked_output_size(x, weight)
     x = pad(x, padding)
     size = x.shape[2:]
     # The conjugate makes it a correlation, which is what is called convolution here. It wraps around the edges of the
@@ -173,9 +141,9 @@ def numbers(tensor: Tensor) -> Any:
     return [numbers(part) for part in tensor.unbind()] if tensor.dim() else tensor
 
 
-def pad(x: Tensor, padding: Size) -> Tensor:
+def pad(x: Tensor, padding: tuple[int, int]) -> Tensor:
     """Put zeros around an image."""
-    high, wide = pair(padding)
+    high, wide = padding
     return F.pad(x, (wide, wide, high, high)) if high or wide else x
 
 

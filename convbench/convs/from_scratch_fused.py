@@ -13,34 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.functional import Size, as_autocast, checked_output_size, insert_zeros, pair
+from convbench.convs.functional import PLAIN, Geometry, as_autocast, insert_zeros
 from convbench.errors import UserError, first_cause
 
 PRODUCTS_LIMIT = 128  # of an output pixel over all channels; the compiled code grows with them
 
 Compute = Callable[..., Any]
-Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation, groups
 
 
-def fused(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def fused(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Add up all taps of all channels in one pass, which is compiled at the first call: for few channels.
 
     Args:
         x: (N, C_in, H, W).
         weight: (C_out, C_in/groups, K_h, K_w).
         bias: (C_out,) or none.
-        stride: One number, or (height, width), as are the next two.
-        padding: Zeros on each side, in pixels.
-        dilation: Pixels between two taps.
-        groups: Blocks of channels that are convolved apart.
+        geometry: Stride, padding, dilation and groups.
 
     Returns:
         (N, C_out, H_out, W_out). Half precision is accumulated in float32.
@@ -52,10 +40,10 @@ def fused(
     reason = _why_not(weight.shape)
     if reason is not None:
         raise UserError(reason)
-    checked_output_size(x, weight, stride, padding, dilation, groups)
+    geometry.checked_output_size(x, weight)
     x, weight = as_autocast(x, weight)
     bias = None if bias is None else bias.to(x.dtype)
-    result: Tensor = _Fused.apply(x, weight, bias, (pair(stride), pair(padding), pair(dilation), groups))
+    result: Tensor = _Fused.apply(x, weight, bias, geometry)
     return result
 
 

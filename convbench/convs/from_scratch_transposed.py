@@ -1,4 +1,4 @@
-"""Transposed convolutions from scratch, with the signature and the results of `torch.nn.functional.conv_transpose2d`.
+"""Transposed convolutions from scratch, with the results of `torch.nn.functional.conv_transpose2d`.
 
 Where a convolution gathers the pixels under its kernel, its transpose spreads each pixel, times the kernel, over the
 output:
@@ -8,14 +8,14 @@ output:
 So it is what the gradient of a convolution does to the gradient of its output. All functions spread over a canvas that
 still has the padding, and cut it away at the end.
 
-All functions take x (N, C_in, H, W), weight (C_in, C_out/groups, K_h, K_w), bias (C_out,) or none, and give
-(N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
+All functions take x (N, C_in, H, W), weight (C_in, C_out/groups, K_h, K_w), bias (C_out,) or none, and a
+`TransposedGeometry`, and give (N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
 
 "Unboxing the blackbox: convolutions" (S4), which the others follow, leaves these as "a topic for another day".
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,23 +28,83 @@ from convbench.convs.shift_matmul import TapSpread, phase_taps, phases_together
 from convbench.errors import UserError
 
 
+class TransposedGeometry(NamedTuple):
+    """How a kernel spreads pixels over an image. Unpacked, it is what `F.conv_transpose2d` takes after the bias.
+
+    Attributes:
+        stride: pixels of the output between two pixels of the input, (height, width).
+        padding: rows and columns that are cut away from each side of the output, (height, width).
+        output_padding: further rows at the bottom and columns at the right, (height, width).
+        groups: blocks of channels that are convolved separately.
+        dilation: pixels between two taps of the kernel, (height, width).
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    output_padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+
+    @classmethod
+    def of(
+        cls, stride: Size = 1, padding: Size = 0, output_padding: Size = 0, groups: int = 1, dilation: Size = 1
+    ) -> "TransposedGeometry":
+        """Accept one number for both axes, as `F.conv_transpose2d` does."""
+        return cls(pair(stride), pair(padding), pair(output_padding), groups, pair(dilation))
+
+    def output_size(self, size: Sequence[int], kernel_size: Sequence[int]) -> tuple[int, int]:
+        """The (height, width) of the output for an image and a kernel of these (height, width)."""
+        axes = zip(size, kernel_size, self.stride, self.padding, self.output_padding, self.dilation, strict=True)
+        high, wide = ((extent - 1) * s - 2 * p + d * (k - 1) + 1 + extra for extent, k, s, p, extra, d in axes)
+        return high, wide
+
+    def canvas_size(self, x: Tensor, weight: Tensor) -> tuple[int, int]:
+        """The (height, width) of the output with its padding, for x (N, C_in, H, W).
+
+        Raises:
+            UserError: What `F.conv_transpose2d` refuses, too.
+        """
+        self.check_output_padding()
+        if x.dim() != 4 or x.shape[1] != weight.shape[0] or weight.shape[0] % self.groups:
+            raise UserError(
+                f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {self.groups}; "
+                f"choose an input (N, {weight.shape[0]}, H, W) and groups that divide its channels"
+            )
+        size = self.output_size(x.shape[2:], weight.shape[2:])
+        if min(size) < 1:
+            raise UserError(
+                f"padding {self.padding} cuts all of the output of an input {tuple(x.shape)} away; choose less padding "
+                "or larger images"
+            )
+        return size[0] + 2 * self.padding[0], size[1] + 2 * self.padding[1]
+
+    def check_output_padding(self) -> None:
+        """See that the output padding is smaller than stride or dilation.
+
+        Raises:
+            UserError: It is not.
+        """
+        axes = zip(self.output_padding, self.stride, self.dilation, strict=True)
+        if any(extra >= max(s, d) for extra, s, d in axes):
+            raise UserError(
+                f"output_padding {self.output_padding} must be smaller than stride {self.stride} or "
+                f"dilation {self.dilation}"
+            )
+
+
+PLAIN_TRANSPOSED = TransposedGeometry()  # stride 1, nothing cut away or added, no dilation, one group
+
+
 def loops(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
     """Spread one number at a time, in Python: the definition, for tiny inputs only.
 
     Raises:
         UserError: It would take more than `from_scratch.LOOPS_LIMIT` multiplications.
     """
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    (sh, sw), padding, _, groups, (dh, dw) = geometry
+    high, wide = geometry.canvas_size(x, weight)
     refuse_long_loops(x, x[:, 0].numel() * weight.numel())
     in_channels, group_channels, kh, kw = weight.shape
     kernels, start = numbers(weight), numbers(weight.new_zeros(group_channels * groups) if bias is None else bias)
@@ -65,18 +125,11 @@ def loops(
 
 
 def roll(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
     """Lay the pixels apart on the canvas and add up copies of it, each rolled to where one kernel tap puts it."""
-    dh, dw = pair(dilation)
-    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    stride, padding, _, groups, (dh, dw) = geometry
+    high, wide = geometry.canvas_size(x, weight)
     image = insert_zeros(x, stride)
     image = F.pad(image, (0, wide - image.shape[3], 0, high - image.shape[2])).unflatten(1, (groups, -1))
     kernels = weight.unflatten(0, (groups, -1))
@@ -90,14 +143,7 @@ def roll(
 
 
 def shift_matmul(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
     """Add one matrix product for each kernel tap into a shifted view of the canvas.
 
@@ -107,32 +153,25 @@ def shift_matmul(
     Returns:
         (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half precision.
     """
-    sh, sw = pair(stride)
-    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    (sh, sw), padding, _, groups, dilation = geometry
+    high, wide = geometry.canvas_size(x, weight)
     lines, pixels = -(-high // sh), -(-wide // sw)  # of a phase, rounded up
     x, weight = as_autocast(x, weight)
     image = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pixels - x.shape[3], 0, lines - x.shape[2]))
     rows = image.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)  # (G, rows, C_in/G)
     kernels = weight.unflatten(0, (groups, -1)).permute(3, 4, 0, 1, 2).flatten(0, 1)  # (taps, G, C_in/G, C_out/G)
     biases = None if bias is None else bias.to(x.dtype).reshape(groups, 1, -1)
-    y = TapSpread.apply(rows, kernels, biases, phase_taps(weight, stride, dilation, pixels), sh * sw)
+    y = TapSpread.apply(rows, kernels, biases, phase_taps(weight, geometry.stride, dilation, pixels), sh * sw)
     canvas = phases_together(y.unflatten(2, (x.shape[0], lines, pixels)).unflatten(0, (sh, sw)))
     return _without_padding(canvas[:, :, :high, :wide], padding)
 
 
 def im2col(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
     """Take one matrix product, whose columns are patches of the canvas, and add them where they overlap (col2im)."""
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    high, wide = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    (sh, sw), padding, _, groups, (dh, dw) = geometry
+    high, wide = geometry.canvas_size(x, weight)
     kernels = weight.flatten(1).unflatten(0, (groups, -1))  # (G, C_in/G, C_out/G * taps)
     columns = kernels.mT @ x.flatten(2).unflatten(1, (groups, -1))
     patches = columns.flatten(1, 2).unflatten(2, x.shape[2:]).unflatten(1, (-1, weight.shape[2:].numel()))
@@ -144,20 +183,14 @@ def im2col(
 
 
 def fft(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
     """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
+    stride, padding, _, groups, dilation = geometry
     dtype = x.dtype
     if dtype in (torch.half, torch.bfloat16):
         x, weight = x.float(), weight.float()
-    size = _canvas_size(x, weight, stride, padding, output_padding, groups, dilation)
+    size = geometry.canvas_size(x, weight)
     image = torch.fft.rfft2(insert_zeros(x, stride), size).unflatten(1, (groups, -1))
     # Without the conjugate of `from_scratch.fft` this is a convolution in the mathematical sense, which spreads.
     kernels = torch.fft.rfft2(insert_zeros(weight, dilation), size).unflatten(0, (groups, -1))
@@ -212,7 +245,10 @@ class FromScratchConvTranspose2d(Conv2dBase):
             device, dtype, implementation=implementation,
         )  # fmt: skip
         self.output_padding = self._two("output_padding", output_padding, least=0)
-        _check_output_padding(self.output_padding, self.stride, self.dilation)
+        self._transposed = TransposedGeometry(
+            self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
+        self._transposed.check_output_padding()
         self.weight = self._parameter(self.in_channels, self.out_channels // self.groups, *self.kernel_size)
         self.bias = self._bias(self.out_channels)
         self.reset_parameters()
@@ -231,10 +267,10 @@ class FromScratchConvTranspose2d(Conv2dBase):
         Raises:
             UserError: No output padding leads to this output size.
         """
-        output_padding = self.output_padding if output_size is None else self._output_padding(x, output_size)
-        return self._function(
-            x, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation
-        )
+        geometry = self._transposed
+        if output_size is not None:
+            geometry = geometry._replace(output_padding=self._output_padding(x, output_size))
+        return self._function(x, self.weight, self.bias, geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as the convolutions do, and add the output padding."""
@@ -243,7 +279,7 @@ class FromScratchConvTranspose2d(Conv2dBase):
 
     def _output_padding(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, int]:
         wanted = tuple(output_size)[2:] if len(output_size) == x.dim() else tuple(output_size)
-        least = _output_size(x, self.weight, self.stride, self.padding, 0, self.dilation)
+        least = self._transposed._replace(output_padding=(0, 0)).output_size(x.shape[2:], self.kernel_size)
         if len(wanted) != 2 or any(not 0 <= w - n < s for w, n, s in zip(wanted, least, self.stride, strict=True)):
             most = tuple(n + s - 1 for n, s in zip(least, self.stride, strict=True))
             raise UserError(
@@ -253,45 +289,6 @@ class FromScratchConvTranspose2d(Conv2dBase):
         return wanted[0] - least[0], wanted[1] - least[1]
 
 
-def _output_size(
-    x: Tensor, weight: Tensor, stride: Size, padding: Size, output_padding: Size, dilation: Size
-) -> tuple[int, int]:
-    axes = zip(
-        x.shape[2:], weight.shape[2:], pair(stride), pair(padding), pair(output_padding), pair(dilation), strict=True
-    )
-    high, wide = ((extent - 1) * s - 2 * p + d * (k - 1) + 1 + extra for extent, k, s, p, extra, d in axes)
-    return high, wide
-
-
-def _canvas_size(
-    x: Tensor, weight: Tensor, stride: Size, padding: Size, output_padding: Size, groups: int, dilation: Size
-) -> tuple[int, int]:
-    """Give the (height, width) of the output with its padding, and refuse what `F.conv_transpose2d` refuses."""
-    _check_output_padding(output_padding, stride, dilation)
-    if x.dim() != 4 or x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
-        raise UserError(
-            f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {groups}; choose an "
-            f"input (N, {weight.shape[0]}, H, W) and groups that divide its channels"
-        )
-    size = _output_size(x, weight, stride, padding, output_padding, dilation)
-    if min(size) < 1:
-        raise UserError(
-            f"padding {pair(padding)} cuts all of the output of an input {tuple(x.shape)} away; choose less padding or "
-            "larger images"
-        )
-    ph, pw = pair(padding)
-    return size[0] + 2 * ph, size[1] + 2 * pw
-
-
-def _check_output_padding(output_padding: Size, stride: Size, dilation: Size) -> None:
-    axes = zip(pair(output_padding), pair(stride), pair(dilation), strict=True)
-    if any(extra >= max(s, d) for extra, s, d in axes):
-        raise UserError(
-            f"output_padding {pair(output_padding)} must be smaller than stride {pair(stride)} or "
-            f"dilation {pair(dilation)}"
-        )
-
-
-def _without_padding(canvas: Tensor, padding: Size) -> Tensor:
-    ph, pw = pair(padding)
+def _without_padding(canvas: Tensor, padding: tuple[int, int]) -> Tensor:
+    ph, pw = padding
     return canvas[:, :, ph : canvas.shape[2] - ph, pw : canvas.shape[3] - pw]

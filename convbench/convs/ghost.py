@@ -9,19 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 
-def concatenated(
-    x: Tensor,
-    primary: Tensor,
-    cheap: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def concatenated(x: Tensor, primary: Tensor, cheap: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Make the intrinsic maps, make the ghosts from them, and put both side by side.
 
     Args:
@@ -29,15 +21,12 @@ def concatenated(
         primary: (I, C_in, K_h, K_w), for the I intrinsic maps.
         cheap: (C_out - I, 1, D, D), D odd; ghost g comes from the intrinsic map g modulo I.
         bias: (C_out,) or none.
-        stride: Of the primary convolution, as are padding and dilation.
-        padding: Zeros on each side.
-        dilation: Pixels between two taps.
-        groups: 1.
+        geometry: Of the primary convolution, with one group.
 
     Returns:
         (N, C_out, H_out, W_out).
     """
-    intrinsic = F.conv2d(x, primary, None, stride, padding, dilation, groups)
+    intrinsic = F.conv2d(x, primary, None, *geometry)
     ghosts, rounds = len(cheap), math.ceil(len(cheap) / len(primary))
     sources = torch.cat([intrinsic] * rounds, 1)[:, :ghosts]
     y = torch.cat([intrinsic, F.conv2d(sources, cheap, None, padding=cheap.shape[2] // 2, groups=ghosts)], 1)
@@ -101,7 +90,7 @@ class GhostConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.primary_weight, self.cheap_weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.primary_weight, self.cheap_weight, self.bias, self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the ratio."""

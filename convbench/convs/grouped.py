@@ -7,42 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d, library
+from convbench.convs.functional import Geometry
 
 # Every implementation takes x (N, C_in, H, W), weight (C_out, C_in/G, K_h, K_w), bias (C_out,) or none, and gives
 # (N, C_out, H_out, W_out).
 
 
-def split(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def split(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve each block of channels by itself, and put the results side by side: the definition."""
-    if weight.shape[2:] == (1, 1) and padding == (0, 0):
+    groups, geometry = geometry.groups, geometry.with_groups(1)
+    if weight.shape[2:] == (1, 1) and geometry.padding == (0, 0):
         # The pixels that the stride skips are removed first: on a CPU, PyTorch 2.15 corrupts memory in a strided 1x1
         # convolution of channels_last images with fewer than eight channels.
-        x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
+        (down, right), geometry = geometry.stride, geometry._replace(stride=(1, 1))
+        x = x[..., ::down, ::right]
     biases = [None] * groups if bias is None else bias.chunk(groups)
     parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
-    return torch.cat([F.conv2d(block, kernel, b, stride, padding, dilation) for block, kernel, b in parts], 1)
+    return torch.cat([F.conv2d(block, kernel, b, *geometry) for block, kernel, b in parts], 1)
 
 
-def dense(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Write the blocks into one dense kernel, zero everywhere else, and convolve once."""
-    return F.conv2d(x, block_diagonal(weight, groups), bias, stride, padding, dilation)
+    return F.conv2d(x, block_diagonal(weight, geometry.groups), bias, *geometry.with_groups(1))
 
 
 def block_diagonal(weight: Tensor, groups: int) -> Tensor:
@@ -73,7 +60,7 @@ class GroupedConv2d(Conv2dBase):
 
     name: ClassVar[str] = "grouped"
     implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {
-        "library": F.conv2d,
+        "library": library,
         "split": split,
         "dense": dense,
     }
@@ -95,4 +82,4 @@ class GroupedConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.weight, self.bias, self._geometry)

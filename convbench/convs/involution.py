@@ -8,38 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.functional import output_size
+from convbench.convs.functional import Geometry
 
 # Every implementation takes x (N, C, H, W), kernels (N, G, T, H_out, W_out) with T = K_h * K_w taps, the kernel's size
 # and the geometry, and gives (N, C, H_out, W_out).
 
 
-def unfold(
-    x: Tensor,
-    kernels: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> Tensor:
+def unfold(x: Tensor, kernels: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> Tensor:
     """Lay out the K_h * K_w neighbours of every place, weigh them and add them up: the published form."""
     groups, taps, high, wide = kernels.shape[1:]
-    columns = F.unfold(x, kernel_size, dilation, padding, stride)  # (N, C * T, L)
+    columns = F.unfold(x, kernel_size, geometry.dilation, geometry.padding, geometry.stride)  # (N, C * T, L)
     neighbours = columns.unflatten(1, (groups, -1, taps)).unflatten(4, (high, wide))
     return (kernels[:, :, None] * neighbours).sum(3).flatten(1, 2)
 
 
-def shifted(
-    x: Tensor,
-    kernels: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> Tensor:
+def shifted(x: Tensor, kernels: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> Tensor:
     """Add up one shifted view of the image for each tap: no copies of the image beside the sum."""
     groups, _, high, wide = kernels.shape[1:]
-    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    (sh, sw), (ph, pw), (dh, dw), _ = geometry
     image = F.pad(x, (pw, pw, ph, ph)).unflatten(1, (groups, -1))
     y = None
     for tap, weight in enumerate(kernels.unbind(2)):
@@ -118,12 +104,11 @@ class Involution2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Involve (N, C, H, W) into (N, C, H_out, W_out)."""
-        stride, padding, dilation, _ = self._geometry
         padded = self._pad(x)
-        size = output_size(padded.shape[2:], self.kernel_size, stride, padding, dilation)
+        size = self._geometry.output_size(padded.shape[2:], self.kernel_size)
         centres = x if tuple(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size)
         kernels = self._kernels(centres).unflatten(1, (self.kernel_groups, -1))
-        y = self._function(padded, kernels, self.kernel_size, stride, padding, dilation)
+        y = self._function(padded, kernels, self.kernel_size, self._geometry)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
     def multiply_accumulates(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:

@@ -9,20 +9,14 @@ from torch import Tensor
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
 from convbench.convs.depthwise_separable import pointwise
 from convbench.convs.from_scratch import fft as fft_conv2d
+from convbench.convs.functional import Geometry
 
 
-def fft(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def fft(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """As `pointwise`, with the depthwise part multiplied in the frequency domain: its time knows no kernel size."""
-    return F.conv2d(fft_conv2d(x, kernel, None, stride, padding, dilation, kernel.shape[0]), mix, bias, groups=groups)
+    return F.conv2d(
+        fft_conv2d(x, kernel, None, geometry.with_groups(kernel.shape[0])), mix, bias, groups=geometry.groups
+    )
 
 
 class LargeKernelConv2d(Conv2dBase):
@@ -70,7 +64,7 @@ class LargeKernelConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.depthwise_weight, self.pointwise_weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.depthwise_weight, self.pointwise_weight, self.bias, self._geometry)
 
     def _enlarge(self, large: int) -> None:
         """Take the large kernel in place of the layer's, and pad so much more."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.functional import output_size
+from convbench.convs.functional import Geometry
 
 # Shapes below: N images, K experts, G groups, C_in and C_out channels, T = K_h * K_w taps, L output pixels. Every
 # implementation takes
@@ -22,80 +22,47 @@ from convbench.convs.functional import output_size
 # and gives (N, C_out, H_out, W_out). None of them views x: it may be channels_last.
 
 
-def grouped(
-    x: Tensor,
-    routing_weights: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def grouped(x: Tensor, routing_weights: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Mix the kernels of each image, then convolve all images at once with one group for each: the published form."""
     images = x.shape[0]
     kernels = _mixed(routing_weights, weight).flatten(0, 1)  # (N * C_out, C_in/G, K_h, K_w)
     row = x.reshape(1, -1, *x.shape[2:])
-    y = F.conv2d(row, kernels, None if bias is None else bias.flatten(), stride, padding, dilation, images * groups)
+    of_images = geometry.with_groups(images * geometry.groups)
+    y = F.conv2d(row, kernels, None if bias is None else bias.flatten(), *of_images)
     return y.reshape(images, -1, *y.shape[2:])
 
 
-def mix_after(
-    x: Tensor,
-    routing_weights: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def mix_after(x: Tensor, routing_weights: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve every image with all the experts, then mix their outputs: K times the work, one plain convolution."""
     routing_weights, weight = _taps_as_experts(routing_weights, weight)
     experts = weight.shape[0]
     # The convolution wants the outputs of a group together: (G, K, C_out/G), not (K, G, C_out/G).
-    kernels = weight.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
-    y = F.conv2d(x, kernels, None, stride, padding, dilation, groups)
-    y = y.unflatten(1, (groups, experts, -1))
+    kernels = weight.unflatten(1, (geometry.groups, -1)).transpose(0, 1).flatten(0, 2)
+    y = F.conv2d(x, kernels, None, *geometry)
+    y = y.unflatten(1, (geometry.groups, experts, -1))
     return _add_bias(torch.einsum("nk,ngkohw->ngohw", routing_weights, y).flatten(1, 2), bias)
 
 
 def scaled_inputs(
-    x: Tensor,
-    routing_weights: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    x: Tensor, routing_weights: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """Scale a copy of the image for each expert, and convolve all K * C_in channels once, which also adds up."""
     routing_weights, weight = _taps_as_experts(routing_weights, weight)
     scales = routing_weights.to(x.dtype)[:, None, None, None, :, None]
     # (N, H, W, G, K, C_in/G): with channels last, as x mostly lies, a copy is written in one go.
-    copies = x.permute(0, 2, 3, 1).unflatten(3, (groups, 1, -1)) * scales
+    copies = x.permute(0, 2, 3, 1).unflatten(3, (geometry.groups, 1, -1)) * scales
     kernels = weight.permute(1, 0, 2, 3, 4).flatten(1, 2)  # (C_out, K * C_in/G, K_h, K_w)
-    y = F.conv2d(copies.flatten(3).permute(0, 3, 1, 2), kernels, None, stride, padding, dilation, groups)
+    y = F.conv2d(copies.flatten(3).permute(0, 3, 1, 2), kernels, None, *geometry)
     return _add_bias(y, bias)
 
 
-def unfold(
-    x: Tensor,
-    routing_weights: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
+def unfold(x: Tensor, routing_weights: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Mix the kernels of each image, unfold its patches into columns, and multiply the two, batched over images."""
-    images, kernel_size = x.shape[0], weight.shape[3:]
-    columns = F.unfold(x, kernel_size, dilation, padding, stride)  # (N, C_in * K_h * K_w, L)
+    images, kernel_size, groups = x.shape[0], weight.shape[3:], geometry.groups
+    columns = F.unfold(x, kernel_size, geometry.dilation, geometry.padding, geometry.stride)  # (N, C_in * K_h * K_w, L)
     kernels = _mixed(routing_weights, weight).flatten(2).unflatten(1, (groups, -1)).flatten(0, 1)
     y = kernels @ columns.unflatten(1, (groups, -1)).flatten(0, 1)  # (N * G, C_out/G, L)
-    size = output_size(x.shape[2:], kernel_size, stride, padding, dilation)
+    size = geometry.output_size(x.shape[2:], kernel_size)
     return _add_bias(y.reshape(images, -1, *size), bias)
 
 
@@ -161,7 +128,7 @@ class MixedConv2d(Conv2dBase):
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
         routing_weights = self.routing_weights(x)
         bias = None if self.bias is None else routing_weights @ self.bias
-        return self._function(self._pad(x), routing_weights, self._kernels(), bias, *self._geometry)
+        return self._function(self._pad(x), routing_weights, self._kernels(), bias, self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the experts."""

@@ -87,7 +87,7 @@ class ODConv2d(MixedConv2d):
         if self.taps is not None:
             routing_weights = routing_weights[:, :, None] * self._factor(self.taps, hidden)[:, None, :]
         x = x * self._factor(self.channels, hidden).to(x.dtype)[:, :, None, None]
-        y = self._function(self._pad(x), routing_weights, self._kernels(), None, *self._geometry)
+        y = self._function(self._pad(x), routing_weights, self._kernels(), None, self._geometry)
         if self.filters is not None:
             y = y * self._factor(self.filters, hidden).to(y.dtype)[:, :, None, None]
         return y if bias is None else y + bias[:, :, None, None]

@@ -8,41 +8,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.functional import output_size
+from convbench.convs.functional import Geometry
 
 # Every implementation takes x (N, C_in, H, W), unpadded, kernel (P, P, K_h, K_w), mix (C_out, C_in, 1, 1),
-# bias (C_out,) or none, `pad`, which pads as the layer does, and `padding` and `dilation`, and gives (N, C_out, H, W).
+# bias (C_out,) or none, `pad`, which pads as the layer does, and the geometry, and gives (N, C_out, H, W).
 
 
 def concatenated(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    pad: Callable[[Tensor], Tensor],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, pad: Callable[[Tensor], Tensor], geometry: Geometry
 ) -> Tensor:
     """Convolve the first channels, put the others behind them as they are, and mix all 1x1: the published form."""
     convolved, others = x.split([len(kernel), x.shape[1] - len(kernel)], 1)
-    convolved = F.conv2d(pad(convolved), kernel, None, 1, padding, dilation)
+    convolved = F.conv2d(pad(convolved), kernel, None, *geometry)
     return F.conv2d(torch.cat([convolved, others], 1), mix, bias)
 
 
 def added(
-    x: Tensor,
-    kernel: Tensor,
-    mix: Tensor,
-    bias: Tensor | None,
-    pad: Callable[[Tensor], Tensor],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, pad: Callable[[Tensor], Tensor], geometry: Geometry
 ) -> Tensor:
     """Fold the first channels' two steps into one convolution to all outputs, and add the others' sums."""
     first, others = x.split([len(kernel), x.shape[1] - len(kernel)], 1)
     mix_first, mix_others = mix.split([len(kernel), x.shape[1] - len(kernel)], 1)
     composed = torch.einsum("op,pihw->oihw", mix_first.flatten(1), kernel)
-    return F.conv2d(pad(first), composed, bias, 1, padding, dilation) + F.conv2d(others, mix_others)
+    return F.conv2d(pad(first), composed, bias, *geometry) + F.conv2d(others, mix_others)
 
 
 class PartialConv2d(Conv2dBase):
@@ -92,9 +80,8 @@ class PartialConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H, W)."""
-        _, padding, dilation, _ = self._geometry
         weights = (self.partial_weight, self.pointwise_weight, self.bias)
-        return self._function(x, *weights, self._pad, padding, dilation)
+        return self._function(x, *weights, self._pad, self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the ratio."""
@@ -109,7 +96,7 @@ class PartialConv2d(Conv2dBase):
             self._refuse("needs stride 1")
         if self.padding != "same":
             padding = (0, 0) if isinstance(self.padding, str) else self.padding
-            if output_size((99, 99), self.kernel_size, 1, padding, self.dilation) != (99, 99):
+            if Geometry(padding=padding, dilation=self.dilation).output_size((99, 99), self.kernel_size) != (99, 99):
                 self._refuse("needs padding that keeps the size")
         if self.in_channels < self.ratio:
             self._refuse(f"takes no fewer than {self.ratio} channels (conv.ratio)")

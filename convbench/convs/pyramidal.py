@@ -8,49 +8,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 from convbench.convs.grouped import block_diagonal
 from convbench.errors import UserError
 
 # Every implementation takes x (N, C_in, H, W), weights (C_l, C_in/G_l, K_h + 2l, K_w + 2l) of the levels l, their
-# groups G_l, bias (C_out,) or none, stride, padding (for the largest kernel) and dilation, and gives
+# groups G_l, bias (C_out,) or none, the geometry for the largest kernel, and gives
 # (N, C_out, H_out, W_out).
 
 
 def levels(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    groups: Sequence[int],
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    x: Tensor, weights: Sequence[Tensor], groups: Sequence[int], bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """Convolve once for each level, and put the results side by side: the published form."""
     parts = []
     for level, (weight, number) in enumerate(zip(weights, groups, strict=True)):
         less = len(weights) - 1 - level  # a smaller kernel does not reach as far beyond the border
-        high, wide = (pad - less * step for pad, step in zip(padding, dilation, strict=True))
+        high, wide = (pad - less * step for pad, step in zip(geometry.padding, geometry.dilation, strict=True))
         seen = F.pad(x, (min(wide, 0), min(wide, 0), min(high, 0), min(high, 0)))  # what was padded before is cut off
-        parts.append(F.conv2d(seen, weight, None, stride, (max(high, 0), max(wide, 0)), dilation, number))
+        of_level = geometry._replace(padding=(max(high, 0), max(wide, 0)), groups=number)
+        parts.append(F.conv2d(seen, weight, None, *of_level))
     y = torch.cat(parts, 1)
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 def folded(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    groups: Sequence[int],
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    x: Tensor, weights: Sequence[Tensor], groups: Sequence[int], bias: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """Write all levels into one dense kernel of the largest size, zero where a level does not reach."""
     kernels = [
         F.pad(block_diagonal(weight, number), [len(weights) - 1 - level] * 4)
         for level, (weight, number) in enumerate(zip(weights, groups, strict=True))
     ]
-    return F.conv2d(x, torch.cat(kernels), bias, stride, padding, dilation)
+    return F.conv2d(x, torch.cat(kernels), bias, *geometry)
 
 
 class PyramidalConv2d(Conv2dBase):
@@ -112,8 +102,7 @@ class PyramidalConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        *geometry, _ = self._geometry
-        return self._function(self._pad(x), list(self.weights), self.level_groups, self.bias, *geometry)
+        return self._function(self._pad(x), list(self.weights), self.level_groups, self.bias, self._geometry)
 
     def extra_repr(self) -> str:
         """Describe the layer as `nn.Conv2d` does, and add the groups of the levels."""

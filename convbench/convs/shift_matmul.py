@@ -16,20 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.functional import Size, as_autocast, checked_output_size, pair
+from convbench.convs.functional import PLAIN, Geometry, as_autocast
 
 Taps = list[tuple[int, int]]  # for each tap its phase, and the rows by which it is shifted
 
 
-def shift_matmul(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def shift_matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Add up one matrix product for each kernel tap, each on a shifted view of the image.
 
     Source: the fastest form of "Unboxing the blackbox: convolutions" (S4), here with stride, dilation and groups.
@@ -38,10 +30,7 @@ def shift_matmul(
         x: (N, C_in, H, W).
         weight: (C_out, C_in/groups, K_h, K_w).
         bias: (C_out,) or none.
-        stride: One number, or (height, width), as are the next two.
-        padding: Zeros on each side, in pixels.
-        dilation: Pixels between two taps.
-        groups: Blocks of channels that are convolved apart.
+        geometry: Stride, padding, dilation and groups.
 
     Returns:
         (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half precision.
@@ -49,8 +38,8 @@ def shift_matmul(
     Raises:
         UserError: The input has other channels than the weight takes, or is smaller than the kernel.
     """
-    (sh, sw), (ph, pw) = pair(stride), pair(padding)
-    out_high, out_wide = checked_output_size(x, weight, stride, padding, dilation, groups)
+    (sh, sw), (ph, pw), dilation, groups = geometry
+    out_high, out_wide = geometry.checked_output_size(x, weight)
     images, channels, high, wide = x.shape
     lines, pixels = -(-(high + 2 * ph) // sh), -(-(wide + 2 * pw) // sw)  # of a phase, rounded up
 
@@ -60,14 +49,14 @@ def shift_matmul(
     rows = phases.reshape(sh * sw, groups, images * lines * pixels, channels // groups)
     kernels = weight.unflatten(0, (groups, -1)).permute(3, 4, 0, 2, 1).flatten(0, 1)  # (taps, G, C_in/G, C_out/G)
     biases = None if bias is None else bias.to(x.dtype).reshape(groups, 1, -1)
-    y = TapSum.apply(rows, kernels, biases, phase_taps(weight, stride, dilation, pixels))  # (G, rows, C_out/G)
+    y = TapSum.apply(rows, kernels, biases, phase_taps(weight, geometry.stride, dilation, pixels))  # (G, rows, C_out/G)
     y = y.unflatten(1, (images, lines, pixels))[:, :, :out_high, :out_wide]
     return y.permute(1, 0, 4, 2, 3).flatten(1, 2)
 
 
-def phase_taps(weight: Tensor, stride: Size, dilation: Size, pixels: int) -> Taps:
+def phase_taps(weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], pixels: int) -> Taps:
     """Say which phase of an image, in lines of so many pixels, each tap reads, and from which row on."""
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    (sh, sw), (dh, dw) = stride, dilation
     positions = ((i * dh, j * dw) for i in range(weight.shape[2]) for j in range(weight.shape[3]))
     return [(top % sh * sw + left % sw, top // sh * pixels + left // sw) for top, left in positions]
 

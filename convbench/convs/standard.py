@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.base import Conv2dBase, initialise_like_conv2d, library
 from convbench.convs.winograd import why_not, winograd
 
 
@@ -23,7 +22,7 @@ class StandardConv2d(Conv2dBase):
     """
 
     name: ClassVar[str] = "standard"
-    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": F.conv2d, "winograd": winograd}
+    implementations: ClassVar[Mapping[str, Callable[..., Tensor]]] = {"library": library, "winograd": winograd}
     limits: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {"winograd": why_not}
     reference_implementation: ClassVar[str] = "library"
 
@@ -39,4 +38,4 @@ class StandardConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.weight, self.bias, self._geometry)

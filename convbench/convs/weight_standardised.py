@@ -8,13 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 # Every implementation takes x (N, C_in, H, W), weight (C_out, C_in/G, K_h, K_w), bias (C_out,) or none, epsilon, a
 # factor on the kernels, and gives (N, C_out, H_out, W_out).
 
 
-def formula(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, *geometry: Any) -> Tensor:
+def formula(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, geometry: Geometry
+) -> Tensor:
     """Standardise every kernel as the formula says, then convolve."""
     flat = _exact(weight).flatten(1)
     variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
@@ -22,7 +25,9 @@ def formula(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, fact
     return F.conv2d(x, kernels.view(weight.shape).to(weight.dtype), bias, *geometry)
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, *geometry: Any) -> Tensor:
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, geometry: Geometry
+) -> Tensor:
     """Standardise all kernels by one batch norm that takes outputs for channels: one fused operation."""
     flat = _exact(weight).flatten(1)[None]
     kernels = F.batch_norm(flat, None, None, flat.new_full((flat.shape[1],), factor), None, True, eps=epsilon)
@@ -92,4 +97,4 @@ class WeightStandardisedConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.weight, self.bias, self.epsilon, self.factor, *self._geometry)
+        return self._function(self._pad(x), self.weight, self.bias, self.epsilon, self.factor, self._geometry)

@@ -10,19 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
-from convbench.convs.functional import Size, add_bias, as_autocast, pair
+from convbench.convs.functional import PLAIN, Geometry, add_bias, as_autocast
 
 
-def pointwise(
-    x: Tensor,
-    mix: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def pointwise(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
     """Convolve 1x1, then depthwise: the published form of the second edition (S1).
 
     Args:
@@ -30,70 +21,41 @@ def pointwise(
         mix: The weights of the sums over channels, (C_out, C_in/groups, 1, 1).
         kernel: One kernel for each output channel, (C_out, 1, K_h, K_w).
         bias: (C_out,) or none.
-        stride: Of the depthwise part, as are padding and dilation.
-        padding: Zeros on each side; a 1x1 convolution without bias keeps them zeros, so it matters not which part pads.
-        dilation: Of the depthwise part.
-        groups: Of the pointwise part.
+        geometry: Stride, padding and dilation of the depthwise part, groups of the pointwise part. A 1x1 convolution
+            without bias keeps zeros as they are, so either part could pad.
 
     Returns:
         (N, C_out, H_out, W_out).
     """
-    return F.conv2d(F.conv2d(x, mix, groups=groups), kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+    return F.conv2d(F.conv2d(x, mix, groups=geometry.groups), kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
-def linear(
-    x: Tensor,
-    mix: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def linear(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
     """As `pointwise`, with a linear layer for the sums: the published form of the first edition (S0)."""
-    last = x.permute(0, 2, 3, 1)
+    last, groups = x.permute(0, 2, 3, 1), geometry.groups
     if groups == 1:
         sums = F.linear(last, mix.flatten(1))
     else:
         grouped = last.unflatten(3, (groups, -1))
         sums = torch.einsum("nhwgi,goi->nhwgo", grouped, mix.flatten(1).unflatten(0, (groups, -1))).flatten(3)
-    return F.conv2d(sums.permute(0, 3, 1, 2), kernel, bias, stride, padding, dilation, groups=kernel.shape[0])
+    return F.conv2d(sums.permute(0, 3, 1, 2), kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
-def folded(
-    x: Tensor,
-    mix: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def folded(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
     """As `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[o]."""
-    return F.conv2d(x, mix * kernel, bias, stride, padding, dilation, groups)
+    return F.conv2d(x, mix * kernel, bias, *geometry)
 
 
-def fused(
-    x: Tensor,
-    mix: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def fused(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
     """As `pointwise`, but on a GPU in one pass that never writes the sums to memory.
 
     That is written for what most layers are: 3 x 3 kernels, stride 1, padding 1, no groups, no float64. All others, and
     those on other devices, are computed as `pointwise`.
     """
-    is_plain = (pair(stride), pair(padding), pair(dilation), groups) == ((1, 1), (1, 1), (1, 1), 1)
+    is_plain = geometry == Geometry(padding=(1, 1))
     x_cast, mix_cast = as_autocast(x, mix)
     if not (_HAS_TRITON and is_plain and kernel.shape[2:] == (3, 3) and _fits(x_cast, len(mix))):
-        return pointwise(x, mix, kernel, bias, stride, padding, dilation, groups)
+        return pointwise(x, mix, kernel, bias, geometry)
     from convbench.convs.weighted_sum_triton import weighted_sum  # Triton: seconds, and not on every machine
 
     return add_bias(weighted_sum(x_cast, mix_cast, kernel.to(x_cast.dtype)), bias)
@@ -154,4 +116,4 @@ class WeightedSumConv2d(Conv2dBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) into (N, C_out, H_out, W_out)."""
-        return self._function(self._pad(x), self.pointwise_weight, self.depthwise_weight, self.bias, *self._geometry)
+        return self._function(self._pad(x), self.pointwise_weight, self.depthwise_weight, self.bias, self._geometry)

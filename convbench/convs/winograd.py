@@ -16,30 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbench.convs.functional import Size, add_bias, as_autocast, checked_output_size, pair
+from convbench.convs.functional import PLAIN, Geometry, add_bias, as_autocast
 from convbench.convs.shift_matmul import phases_together
 from convbench.errors import UserError
 
 
-def winograd(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
+def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
     """Convolve 3x3 with stride 1 and dilation 1, a tile of 2x2 outputs at a time.
 
     Args:
         x: (N, C_in, H, W).
         weight: (C_out, C_in/groups, 3, 3).
         bias: (C_out,) or none.
-        stride: 1, in both directions.
-        padding: Zeros on each side, in pixels: one number, or (height, width).
-        dilation: 1, in both directions.
-        groups: Blocks of channels that are convolved apart.
+        geometry: Stride and dilation 1; any padding and groups.
 
     Returns:
         (N, C_out, H_out, W_out), channels_last in memory. Half precision is transformed in float32, as differences
@@ -48,11 +37,12 @@ def winograd(
     Raises:
         UserError: Another kernel, stride or dilation; or the input does not go with the weight.
     """
-    reason = _why_not(weight.shape[2:], stride, dilation)
+    reason = _why_not(weight.shape[2:], geometry.stride, geometry.dilation)
     if reason is not None:
         raise UserError(reason)
-    high, wide = checked_output_size(x, weight, stride, padding, dilation, groups)
-    (ph, pw), lines, columns = pair(padding), (high + 1) // 2, (wide + 1) // 2  # of tiles, rounded up
+    high, wide = geometry.checked_output_size(x, weight)
+    groups = geometry.groups
+    (ph, pw), lines, columns = geometry.padding, (high + 1) // 2, (wide + 1) // 2  # of tiles, rounded up
     x, weight = as_autocast(x, weight)
     exact, dtype = torch.promote_types(x.dtype, torch.float32), x.dtype
 
@@ -73,8 +63,8 @@ def why_not(conv: Any) -> str | None:
     return _why_not(conv.kernel_size, conv.stride, conv.dilation)
 
 
-def _why_not(kernel_size: Sequence[int], stride: Size, dilation: Size) -> str | None:
-    steps = {"stride": pair(stride), "dilation": pair(dilation)}
+def _why_not(kernel_size: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> str | None:
+    steps = {"stride": stride, "dilation": dilation}
     others = [f"{name} {_short(step)}" for name, step in steps.items() if step != (1, 1)]
     if tuple(kernel_size) == (3, 3) and not others:
         return None

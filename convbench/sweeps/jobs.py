@@ -23,7 +23,7 @@ def job_folder(sweep: str, name: str, config: DictConfig) -> str:
 
     Args:
         sweep: folder of the sweep.
-        name: what the job would be called, `conv=standard,seed=0`.
+        name: what the job would be called, `conv-standard_seed-0`.
         config: of the job.
     """
     digest = config_hash(config)

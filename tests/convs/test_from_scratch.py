@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench.convs.from_scratch import FromScratchConv2d, loops
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 FUNCTIONS = FromScratchConv2d.implementations
@@ -28,7 +29,7 @@ KERNELS = {
 def test_published_kernels_on_each_colour_give_what_torch_gives(function: str, kernel: str) -> None:
     image = torch.rand(1, 3, 8, 9)
     weight = torch.tensor(KERNELS[kernel], dtype=torch.float32).expand(3, 1, 3, 3)
-    ours = FUNCTIONS[function](image, weight, padding=1, groups=3)
+    ours = FUNCTIONS[function](image, weight, None, Geometry.of(padding=1, groups=3))
     torch.testing.assert_close(ours, F.conv2d(image, weight, padding=1, groups=3), rtol=1e-5, atol=1e-5)
 
 
@@ -39,7 +40,7 @@ def test_loops_refuses_what_would_take_minutes_and_names_the_others() -> None:
         match=r"loops would take 111,456,000 multiplications .*\(1, 3, 860, 1600\).* only 200,000 are allowed; "
         r"choose roll, shift_matmul, im2col or fft \(conv.implementation\)",
     ):
-        loops(image, weight, padding=1)
+        loops(image, weight, None, Geometry.of(padding=1))
 
 
 @pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "loops"])
@@ -47,7 +48,9 @@ def test_second_derivatives_are_right(function: str) -> None:
     x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda *a: FUNCTIONS[function](*a, (2, 1), 1, 1, 2), (x, weight, bias))
+    assert torch.autograd.gradgradcheck(
+        lambda *a: FUNCTIONS[function](*a, Geometry.of((2, 1), 1, 1, 2)), (x, weight, bias)
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,13 +69,13 @@ def test_what_torch_refuses_is_refused_and_not_broadcast_or_empty(
     function: str, shape: tuple[int, ...], arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        FUNCTIONS[function](torch.zeros(shape), torch.zeros(4, 2, 3, 3), **arguments)
+        FUNCTIONS[function](torch.zeros(shape), torch.zeros(4, 2, 3, 3), None, Geometry.of(**arguments))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_an_empty_batch_gives_an_empty_output_and_gradients_of_zero(function: str) -> None:
     weight = torch.ones(4, 2, 3, 3, requires_grad=True)
-    y = FUNCTIONS[function](torch.zeros(0, 4, 5, 6), weight, None, 2, 1, 1, 2)
+    y = FUNCTIONS[function](torch.zeros(0, 4, 5, 6), weight, None, Geometry.of(2, 1, 1, 2))
     assert y.shape == (0, 4, 3, 3)
     y.sum().backward()
     assert torch.equal(weight.grad, torch.zeros(4, 2, 3, 3))
@@ -100,7 +103,7 @@ def test_any_geometry_gives_what_torch_gives(function: str, data: st.DataObject)
     x = torch.randn(2, c_in * groups, *size, dtype=torch.float64)
     weight, bias = torch.randn(c_out * groups, c_in, *kernel).double(), torch.randn(c_out * groups).double()
     wanted = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    got = FUNCTIONS[function](x, weight, bias, stride, padding, dilation, groups)
+    got = FUNCTIONS[function](x, weight, bias, Geometry(stride, padding, dilation, groups))
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 

@@ -9,6 +9,7 @@ from torch._dynamo.utils import counters
 from convbench.convs.base import UnsupportedLayerError
 from convbench.convs.from_scratch import FromScratchConv2d
 from convbench.convs.from_scratch_fused import fused
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
 
@@ -38,7 +39,7 @@ def test_compiled_it_gives_what_torch_gives_without_a_second_compilation(
     wanted_grads = gradients(wanted, *exact)
     before = counters["stats"]["unique_graphs"]
     for _ in range(2):
-        y = fused(x, weight, bias, *geometry)
+        y = fused(x, weight, bias, Geometry.of(*geometry))
         grads = gradients(y, x, weight, bias)
     assert counters["stats"]["unique_graphs"] - before == 3  # the sum of taps, that of the gradient, the products
     for got, right in zip((y, *grads), (wanted, *wanted_grads), strict=True):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convbench.convs import from_scratch
-from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d
+from convbench.convs.from_scratch_transposed import FromScratchConvTranspose2d, TransposedGeometry
+from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 from tests.convs.test_contract import error, gradients
 
@@ -114,9 +115,10 @@ def test_any_geometry_gives_what_torch_gives(
 ) -> None:
     *tensors, arguments = geometry
     results = []
-    for function in (FUNCTIONS[implementation], F.conv_transpose2d):
+    ours = TransposedGeometry.of(*arguments)
+    for function, extra in ((FUNCTIONS[implementation], [ours]), (F.conv_transpose2d, arguments)):
         inputs = {key: value.clone().requires_grad_() for key, value in zip("xwb", tensors, strict=True)}
-        y = function(*inputs.values(), *arguments)
+        y = function(*inputs.values(), *extra)
         results.append({"y": y.detach(), **gradients(y, inputs)})
     assert max(errors(*results).values()) <= 1e-10
 
@@ -127,11 +129,10 @@ def test_it_is_the_adjoint_of_the_convolution(implementation: str, geometry: str
     """<conv(x), y> = <x, conv_T(y)>, where both have one weight: (C_out, C_in/groups, ...) of the convolution."""
     transposed, _, y = make(implementation, geometry)
     stride, padding, groups, dilation = transposed.stride, transposed.padding, transposed.groups, transposed.dilation
-    spread = FUNCTIONS[implementation](
-        y, transposed.weight, None, stride, padding, transposed.output_padding, groups, dilation
-    )
+    geometry = TransposedGeometry(stride, padding, transposed.output_padding, groups, dilation)
+    spread = FUNCTIONS[implementation](y, transposed.weight, None, geometry)
     x = torch.randn_like(spread)
-    convolved = from_scratch.im2col(x, transposed.weight, None, stride, padding, dilation, groups)
+    convolved = from_scratch.im2col(x, transposed.weight, None, Geometry(stride, padding, dilation, groups))
     torch.testing.assert_close((convolved * y).sum(), (x * spread).sum(), rtol=1e-10, atol=1e-10)
 
 
@@ -176,7 +177,9 @@ def test_second_derivatives_are_right(implementation: str) -> None:
     tensors = [
         torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(1, 2, 3, 2), (2, 1, 3, 2), (2,)]
     ]
-    assert torch.autograd.gradgradcheck(lambda *a: FUNCTIONS[implementation](*a, (2, 1), 1, (1, 0), 2), tensors)
+    assert torch.autograd.gradgradcheck(
+        lambda *a: FUNCTIONS[implementation](*a, TransposedGeometry.of((2, 1), 1, (1, 0), 2)), tensors
+    )
 
 
 @every_implementation
@@ -261,7 +264,7 @@ def test_what_does_not_fit_together_is_refused(
     implementation: str, shape: tuple[int, ...], arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        FUNCTIONS[implementation](torch.zeros(shape), torch.zeros(4, 2, 3, 3), **arguments)
+        FUNCTIONS[implementation](torch.zeros(shape), torch.zeros(4, 2, 3, 3), None, TransposedGeometry.of(**arguments))
 
 
 def test_loops_refuses_what_would_take_minutes() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convbench.convs.from_scratch import FromScratchConv2d
-from convbench.convs.functional import output_size
+from convbench.convs.functional import PLAIN, Geometry
 from convbench.convs.standard import StandardConv2d
 from convbench.convs.winograd import winograd
 
@@ -37,20 +37,20 @@ def make(conv: str, implementation: str, *arguments: object, **others: object) -
 
 @every_function
 def test_s2_one_channel(function: str) -> None:
-    y = FUNCTIONS[function](X[None, None], K[None, None])
+    y = FUNCTIONS[function](X[None, None], K[None, None], None, PLAIN)
     torch.testing.assert_close(y[0], torch.tensor([[[19.0, 25], [37, 43]]]))
 
 
 @every_function
 def test_s2_two_input_channels_are_summed(function: str) -> None:
-    y = FUNCTIONS[function](torch.stack((X, X + 1))[None], torch.stack((K, K + 1))[None])
+    y = FUNCTIONS[function](torch.stack((X, X + 1))[None], torch.stack((K, K + 1))[None], None, PLAIN)
     torch.testing.assert_close(y[0], torch.tensor([[[56.0, 72], [104, 120]]]))
 
 
 @every_function
 def test_s2_three_output_channels_are_stacked(function: str) -> None:
     kernels = torch.stack([torch.stack((K + o, K + 1 + o)) for o in range(3)])
-    y = FUNCTIONS[function](torch.stack((X, X + 1))[None], kernels)
+    y = FUNCTIONS[function](torch.stack((X, X + 1))[None], kernels, None, PLAIN)
     torch.testing.assert_close(
         y[0], torch.tensor([[[56.0, 72], [104, 120]], [[76, 100], [148, 172]], [[96, 128], [192, 224]]])
     )
@@ -60,7 +60,7 @@ def test_s2_three_output_channels_are_stacked(function: str) -> None:
 def test_s2_a_1x1_convolution_is_a_matrix_product_over_channels(function: str) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(3, 3, 3), torch.randn(2, 3, 1, 1)
-    y = FUNCTIONS[function](x[None], weight)[0]
+    y = FUNCTIONS[function](x[None], weight, None, PLAIN)[0]
     torch.testing.assert_close(y, (weight[:, :, 0, 0] @ x.flatten(1)).unflatten(1, (3, 3)))
 
 
@@ -75,7 +75,7 @@ def test_s2_gradient_descent_finds_the_edge_kernel_from_any_initial_value(conv: 
     """
     image = torch.ones(1, 1, 6, 8)
     image[..., 2:6] = 0
-    wanted = FUNCTIONS["library"](image, torch.tensor([[[[1.0, -1.0]]]]))
+    wanted = FUNCTIONS["library"](image, torch.tensor([[[[1.0, -1.0]]]]), None, PLAIN)
     bound = (0.8**10 + (1 + 2**0.5) * 0.64**10) / 2**0.5
     for seed in range(5):
         torch.manual_seed(seed)
@@ -114,7 +114,7 @@ def test_s2_output_sizes_follow_the_rule_with_the_padding_of_both_sides(
     layer, theirs = make(conv, implementation, 1, 1, kernel, stride, padding), nn.Conv2d(1, 1, kernel, stride, padding)
     x = torch.zeros(1, 1, 8, 8)
     assert layer(x).shape[2:] == theirs(x).shape[2:] == by_rule == size
-    assert output_size((8, 8), kernel, stride, padding, 1) == size
+    assert Geometry(stride, padding).output_size((8, 8), kernel) == size
 
 
 @every_layer
@@ -153,7 +153,9 @@ def test_s4_the_named_kernels_do_what_their_names_say_to_each_colour(function: s
         "edge": ([[0, 1, 0], [1, -4, 1], [0, 1, 0]], edge),
     }
     results = {
-        name: FUNCTIONS[function](image, torch.tensor(kernel, dtype=torch.float32).expand(3, 1, 3, 3), groups=3)
+        name: FUNCTIONS[function](
+            image, torch.tensor(kernel, dtype=torch.float32).expand(3, 1, 3, 3), None, Geometry(groups=3)
+        )
         for name, (kernel, _) in kernels.items()
     }
     wanted = {name: value for name, (_, value) in kernels.items()}

@@ -66,10 +66,12 @@ def test_output_and_gradients_equal_float64_in_the_interpreter() -> None:
 
 
 def test_without_a_gpu_it_computes_as_pointwise() -> None:
+    from convbench.convs.functional import Geometry
     from convbench.convs.weighted_sum import fused, pointwise
 
+    padded = Geometry(padding=(1, 1))
     x, mix, kernel = torch.randn(2, 4, 5, 6), torch.randn(3, 4, 1, 1), torch.randn(3, 1, 3, 3)
-    assert torch.equal(fused(x, mix, kernel, None, padding=1), pointwise(x, mix, kernel, None, padding=1))
+    assert torch.equal(fused(x, mix, kernel, None, padded), pointwise(x, mix, kernel, None, padded))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])

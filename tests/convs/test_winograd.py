@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from convbench.convs.base import library
+from convbench.convs.functional import Geometry
 from convbench.convs.winograd import why_not, winograd
 from convbench.errors import UserError
 from tests.convs.test_contract import error, gradients
@@ -29,19 +30,19 @@ GEOMETRIES: dict[str, tuple[tuple[int, int, int, int], int, Any, int]] = {
 }
 
 
-def make(geometry: str) -> tuple[dict[str, Tensor], tuple[Any, ...]]:
-    """Input, weight and bias in float64, and (stride, padding, dilation, groups)."""
+def make(geometry: str) -> tuple[dict[str, Tensor], Geometry]:
+    """Input, weight and bias in float64, and the geometry."""
     torch.manual_seed(0)
     shape, out_channels, padding, groups = GEOMETRIES[geometry]
     weight = torch.randn(out_channels, shape[1] // groups, 3, 3, dtype=torch.float64)
     x, bias = torch.randn(shape, dtype=torch.float64), torch.randn(out_channels, dtype=torch.float64)
-    return {"x": x, "weight": weight, "bias": bias}, (1, padding, 1, groups)
+    return {"x": x, "weight": weight, "bias": bias}, Geometry.of(padding=padding, groups=groups)
 
 
-def run(function: Any, tensors: dict[str, Tensor], geometry: tuple[Any, ...]) -> dict[str, Tensor]:
+def run(function: Any, tensors: dict[str, Tensor], geometry: Geometry) -> dict[str, Tensor]:
     """The output, and the gradients of all tensors for one fixed, uneven gradient of the output."""
     inputs = {key: value.detach().requires_grad_() for key, value in tensors.items()}
-    y = function(*inputs.values(), *geometry)
+    y = function(*inputs.values(), geometry)
     return {"y": y.detach(), **gradients(y, inputs)}
 
 
@@ -59,7 +60,7 @@ def test_output_and_gradients_are_those_of_torch(geometry: str, dtype: torch.dty
     tensors, arguments = make(geometry)
     got = run(winograd, {key: value.to(dtype) for key, value in tensors.items()}, arguments)
     assert {value.dtype for value in got.values()} == {dtype}
-    assert {key: value for key, value in errors(got, run(F.conv2d, tensors, arguments)).items() if value > limit} == {}
+    assert {key: value for key, value in errors(got, run(library, tensors, arguments)).items() if value > limit} == {}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -71,15 +72,15 @@ def test_any_size_padding_and_groups_give_what_torch_gives(data: st.DataObject) 
     torch.manual_seed(data.draw(st.integers(0, 9)))
     shapes = {"x": (images, c_in * groups, *size), "weight": (c_out * groups, c_in, 3, 3), "bias": (c_out * groups,)}
     tensors = {key: torch.randn(shape, dtype=torch.float64) for key, shape in shapes.items()}
-    arguments = (1, padding, 1, groups)
-    assert max(errors(run(winograd, tensors, arguments), run(F.conv2d, tensors, arguments)).values()) <= 1e-10
+    arguments = Geometry(padding=padding, groups=groups)
+    assert max(errors(run(winograd, tensors, arguments), run(library, tensors, arguments)).values()) <= 1e-10
 
 
 def test_no_bias_and_channels_last_give_what_torch_gives() -> None:
     tensors, arguments = make("groups_2")
     x = tensors["x"].to(memory_format=torch.channels_last)
     torch.testing.assert_close(
-        winograd(x, tensors["weight"], None, *arguments), F.conv2d(x, tensors["weight"], None, *arguments)
+        winograd(x, tensors["weight"], None, arguments), library(x, tensors["weight"], None, arguments)
     )
 
 
@@ -98,16 +99,16 @@ def test_bfloat16_autocast_is_finite_and_close(geometry: str) -> None:
         got = run(winograd, {key: value.float() for key, value in tensors.items()}, arguments)
     assert got["y"].dtype == torch.bfloat16
     assert {got[key].dtype for key in tensors} == {torch.float32}
-    assert max(errors(got, run(F.conv2d, tensors, arguments)).values()) < 0.05
+    assert max(errors(got, run(library, tensors, arguments)).values()) < 0.05
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_it_multiplies_2_and_a_quarter_times_less(groups: int) -> None:
     x, weight = torch.empty(2, 8, 10, 12, device="meta"), torch.empty(16, 8 // groups, 3, 3, device="meta")
     flops = []
-    for function in (winograd, F.conv2d):
+    for function in (winograd, library):
         with FlopCounterMode(display=False) as counter:
-            function(x, weight, padding=1, groups=groups)
+            function(x, weight, None, Geometry.of(padding=1, groups=groups))
         flops.append(counter.get_total_flops())
     assert flops[0] * 36 == flops[1] * 16 > 0
 
@@ -116,7 +117,7 @@ def test_second_derivatives_are_right() -> None:
     tensors = [
         torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(1, 2, 3, 4), (2, 1, 3, 3), (2,)]
     ]
-    assert torch.autograd.gradgradcheck(lambda *a: winograd(*a, 1, 1, 1, 2), tensors)
+    assert torch.autograd.gradgradcheck(lambda *a: winograd(*a, Geometry.of(padding=1, groups=2)), tensors)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_other_kernels_strides_and_dilations_are_refused_by_name(arguments: dict
     message = f"winograd F(2x2,3x3) takes 3x3 kernels with stride 1 and dilation 1, not {given}"
     assert why_not(conv) == message
     with pytest.raises(UserError) as refused:
-        winograd(torch.zeros(1, 2, 9, 9), conv.weight, None, conv.stride, 0, conv.dilation)
+        winograd(torch.zeros(1, 2, 9, 9), conv.weight, None, Geometry.of(conv.stride, 0, conv.dilation))
     assert str(refused.value) == message
 
 

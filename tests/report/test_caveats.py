@@ -39,7 +39,7 @@ def test_variants_are_compared_where_they_differ_in_nothing_else(tmp_path):
     ("changes", "warning"),
     [
         ({"status": "failed", "error": "out of memory"}, "conv=dynamic,seed=1 is not in it: failed, out of memory"),
-        ({"status": "running"}, "conv=dynamic,seed=1 is not in it: killed, its process ended without a word"),
+        ({"status": "running"}, "conv=dynamic,seed=1 is not in it: killed, the process ended without writing a reason"),
         ({"seed": 7}, "not all have the same seeds, of which each pair is compared on the common ones"),
         ({"seed": 0}, "several runs have one seed, of which the latest counts: dynamic"),
     ],

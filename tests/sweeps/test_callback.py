@@ -28,7 +28,7 @@ def test_a_sweep_makes_a_readable_folder_for_each_combination(run_here, results)
         ("standard", 0), ("standard", 1), ("weighted_sum", 0), ("weighted_sum", 1),
     }  # fmt: skip
     for folder, result in runs:
-        assert folder.name == f"conv={result['conv']},seed={result['seed']}"
+        assert folder.name == f"conv-{result['conv']}_seed-{result['seed']}"
     assert "4 of 4 jobs finished" in done.out
 
 

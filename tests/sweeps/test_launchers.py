@@ -202,7 +202,7 @@ def test_a_killed_worker_of_joblib_ends_the_sweep_with_its_summary_and_the_same_
     done = end(process)
     assert done.code == 3
     assert "the launcher stopped: TerminatedWorkerError" in done.out
-    assert re.search(rf"^{long} +killed: its process ended without a word$", done.out, re.MULTILINE)
+    assert re.search(rf"^{long} +killed: the process ended without writing a reason$", done.out, re.MULTILINE)
     assert "1 of 2 jobs finished" in done.out
     assert "Traceback" not in done.out + done.err
     before = sweep.results(short)
@@ -245,7 +245,7 @@ class Disturbed:
     second: Outcome
 
 
-SLURM_JOBS = [f"conv={conv},seed={seed}" for conv in ("standard", "weighted_sum") for seed in (0, 1)]
+SLURM_JOBS = [f"conv-{conv}_seed-{seed}" for conv in ("standard", "weighted_sum") for seed in (0, 1)]
 REQUEUED, KILLED, *UNDISTURBED = SLURM_JOBS
 
 
@@ -328,7 +328,7 @@ def test_a_killed_job_on_slurm_is_named_while_the_others_finish(disturbed):
     first = disturbed.first
     assert first.code == 3
     assert f"Slurm job {disturbed.array}_1: FAILED" in first.out, first.out
-    assert re.search(rf"^{re.escape(KILLED)} +killed: its process ended without a word$", first.out, re.MULTILINE)
+    assert re.search(rf"^{re.escape(KILLED)} +killed: the process ended without writing a reason$", first.out, re.MULTILINE)
     assert {disturbed.after_first[job]["status"] for job in UNDISTURBED} == {"finished"}
     assert "3 of 4 jobs finished" in first.out
     assert "outputs/sweeps/trial/report" in first.out

@@ -20,17 +20,17 @@ from tests.conftest import TINY
 CPU = torch.device("cpu")
 
 
-def slow(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+def slow(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
     time.sleep(0.01)
     return F.conv2d(x, weight, bias, *geometry)
 
 
-def slow_when_small(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+def slow_when_small(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
     time.sleep(0.005 if x.shape[-1] < 8 else 0.015)
     return F.conv2d(x, weight, bias, *geometry)
 
 
-def refusing(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+def refusing(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
     raise UserError("too large")
 
 
