@@ -41,5 +41,7 @@ def run(folder: Path, *words: str) -> str:
 
 def test_the_example_trains_and_the_contract_finds_it(copy: Path) -> None:
     assert f"convs are {NAME} (scaled_kernels)" in run(copy, "-m", "convbench.train", f"conv={NAME}", *TINY)
-    said = run(copy, "-m", "pytest", "tests/convs/test_contract.py", "tests/test_conf.py", "-k", NAME, "-p", "no:xdist")
+    said = run(
+        copy, "-m", "pytest", "tests/convs/test_contract.py", "tests/config/test_conf.py", "-k", NAME, "-p", "no:xdist"
+    )
     assert int(re.search(r"(\d+) passed", said)[1]) > 100

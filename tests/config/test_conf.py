@@ -54,7 +54,7 @@ def assert_all_arguments_named(node: DictConfig) -> None:
 
 
 def test_every_group_has_options_and_every_folder_is_a_known_group() -> None:
-    others = {"experiment", "hydra", "launcher", "search"}  # tests/test_launchers.py has the last two
+    others = {"experiment", "hydra", "launcher", "logger", "search"}  # tests/test_launchers.py has the last two
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, *others}
     assert {group for group, _ in OPTIONS} == set(GROUPS)
     assert EXPERIMENTS

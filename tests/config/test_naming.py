@@ -107,7 +107,7 @@ def test_the_digest_of_the_code_is_the_same_in_every_process() -> None:
     import sys
 
     said = subprocess.run(
-        [sys.executable, "-c", "from convbench.config.options import code_digest; print(code_digest())"],
+        [sys.executable, "-c", "from convbench.run_folders.provenance import code_digest; print(code_digest())"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     assert said == code_digest()
@@ -139,7 +139,7 @@ def test_a_conv_is_called_by_its_option_or_by_the_class_a_user_put_in(target: st
 
 
 @pytest.mark.parametrize(
-    "overrides", ["conv=weighted_sum,seed=1", "optimizer.lr=0.1,+model.width=2", "epochs=3", "data.root=my-data_2"]
+    "overrides", ["conv-weighted_sum_seed-1", "optimizer.lr-0.1_+model.width-2", "epochs-3", "note-my-data_2"]
 )
 def test_a_folder_is_called_as_its_run_was_typed_where_that_is_safe(overrides: str) -> None:
     assert folder_name(overrides) == overrides
@@ -164,7 +164,7 @@ def test_a_run_without_overrides_has_a_name_too() -> None:
 )
 def test_a_folder_name_is_one_short_and_safe_part_of_a_path(overrides: str, tmp_path: Path) -> None:
     name = folder_name(overrides)
-    assert not set(name) & set("/\\:*?\"'<>|[]{}() \n")
+    assert not set(name) & set("/\\:*?\"'<>|[]{}()=, \n")
     assert not name.startswith((".", "-"))
     assert len(name.encode()) <= 140
     (tmp_path / name).mkdir()
@@ -190,11 +190,11 @@ def test_a_new_run_gets_a_folder_named_after_time_and_overrides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = Path(run_folder(None, "conv=dynamic,seed=3"))
+    folder = Path(run_folder(None, "conv-dynamic_seed-3"))
     assert folder.parent == Path("outputs/runs")
     date, time, overrides = folder.name.split("_", 2)
     assert (len(date), len(time)) == (10, 8)
-    assert overrides == "conv=dynamic,seed=3"
+    assert overrides == "conv-dynamic_seed-3"
 
 
 def test_runs_started_in_the_same_second_get_folders_of_their_own(

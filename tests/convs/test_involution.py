@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from convbench.convs.base import UnsupportedLayerError
+from convbench.convs.functional import Geometry
 from convbench.convs.involution import Involution2d
 
 
@@ -31,7 +32,7 @@ def test_with_stride_2_kernels_come_from_averages_of_four_pixels() -> None:
     conv = Involution2d(8, 8, 3, stride=2, padding=1)
     x = torch.randn(2, 8, 6, 8)
     kernels = conv._kernels(functional.avg_pool2d(x, 2)).unflatten(1, (1, 9))
-    wanted = conv._function(x, kernels, (3, 3), (2, 2), (1, 1), (1, 1)) + conv.bias[:, None, None]
+    wanted = conv._function(x, kernels, (3, 3), Geometry(stride=(2, 2), padding=(1, 1))) + conv.bias[:, None, None]
     torch.testing.assert_close(conv(x), wanted)
 
 

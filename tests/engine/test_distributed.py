@@ -187,4 +187,4 @@ def test_a_sweep_and_an_uneven_batch_are_refused_once(tmp_path: Path) -> None:
     assert said.count("a sweep cannot be run by torchrun; start torchrun for each run (-m)") == 1
     process = torchrun(tmp_path, "-m", "convbench.train", *PLAIN, "batch_size=33")
     said, _ = process.communicate(timeout=120)
-    assert said.count("a batch of 33 cannot be dealt out to 2 processes; give a multiple of 2 (batch_size)") == 1
+    assert said.count("a batch of 33 cannot be divided between 2 processes; give a multiple of 2 (batch_size)") == 1

@@ -85,7 +85,9 @@ def test_facts_stand_under_each_other(lines: pytest.LogCaptureFixture) -> None:
 def test_off_a_terminal_no_bar_is_drawn(
     lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], clock: SimpleNamespace
 ) -> None:
-    with Console() as console:
+    with started(Console()) as console:
+        capsys.readouterr()
+        lines.clear()
         console.on_epoch_start(1, epochs=2, first=0, steps=10)
         for index in range(1, 11):
             console.on_step()

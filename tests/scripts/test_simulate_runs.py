@@ -27,7 +27,7 @@ def test_simulated_runs_are_whole_and_sorted_into_variants_by_what_varies(simula
     assert sorted(len(variant.finished) for variant in comparison.variants) == [10, 20, 20]
     assert comparison.keys == ["conv"]
     for variant in comparison.variants:
-        configs = [run.config() for run in variant.finished.values()]
+        configs = [run.config for run in variant.finished.values()]
         assert [config["seed"] for config in configs] == list(variant.finished)
     assert run_here("compare", str(simulated)).code == 0
     assert (simulated / "report" / "index.html").stat().st_size > 50_000

@@ -49,14 +49,14 @@ def test_a_sweep_says_how_it_goes_after_each_job_and_ends_with_a_report(run_here
 def test_a_failing_job_is_named_at_once_and_the_others_run(run_here, results):
     done = run_here("train", "-m", *BARE, "conv=weighted_sum", "conv.implementation=linear,fft,folded")
     assert done.code == 3
-    statuses = {folder.name.removeprefix("conv.implementation="): result for folder, result in results()}
+    statuses = {folder.name.removeprefix("conv.implementation-"): result for folder, result in results()}
     assert {name: result["status"] for name, result in statuses.items()} == {
         "linear": "finished", "fft": "failed", "folded": "finished",
     }  # fmt: skip
     assert "weighted_sum has no implementation 'fft'" in statuses["fft"]["error"]
-    notice = done.out.index("FAILED conv.implementation=fft: layer conv1: weighted_sum has no implementation 'fft'")
+    notice = done.out.index("FAILED conv.implementation-fft: layer conv1: weighted_sum has no implementation 'fft'")
     assert notice < done.out.rindex("epoch    train"), "the notice comes before the next job trains"
-    assert re.search(r"^conv.implementation=fft +failed: .*weighted_sum has no implementation 'fft'", done.out, re.M)
+    assert re.search(r"^conv.implementation-fft +failed: .*weighted_sum has no implementation 'fft'", done.out, re.M)
     assert "2 of 3 jobs finished" in done.out
     assert "Traceback" not in done.err
 
@@ -93,7 +93,7 @@ def test_a_conv_that_raises_and_one_that_exhausts_memory_are_named_with_reasons(
         assert result["status"] == "failed"
         assert why in result["error"]
         assert f"in forward\n    {'raise' if name == 'Raising' else 'return'}" in (folder / "traceback.txt").read_text()
-        assert re.search(rf"^FAILED conv\._target_=faulty\.{name}: {why}", done.out, re.M)
+        assert re.search(rf"^FAILED conv\._target_-faulty\.{name}: {why}", done.out, re.M)
         assert re.search(rf"^{re.escape(folder.name)} +failed: {why}", done.out, re.M)
         table = (sweep / "report" / "table.md").read_text()
         assert re.search(rf"^- {re.escape(folder.name)} is not in it: failed, {why}", table, re.M)
@@ -111,7 +111,7 @@ def test_the_same_command_again_runs_nothing_twice_and_retries_what_failed(run_h
     after = {folder.name: result for folder, result in results()}
     linear, fft = sorted(before, reverse=True)
     assert after[linear] == before[linear]
-    assert "finished already: outputs/sweeps/again/conv.implementation=linear" in done.out
+    assert "finished already: outputs/sweeps/again/conv.implementation-linear" in done.out
     assert after[fft]["ended_at"] > before[fft]["ended_at"], "the failed job was tried again"
 
 
@@ -153,12 +153,12 @@ def test_a_folder_in_which_somebody_works_is_left_alone(run_here, tmp_path):
     import fcntl
 
     sweep = ("train", "-m", *BARE, "seed=0,1", "sweep=shared")
-    folder = tmp_path / "outputs" / "sweeps" / "shared" / "seed=0"
+    folder = tmp_path / "outputs" / "sweeps" / "shared" / "seed-0"
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = run_here(*sweep)
-    assert "left alone: another process is at work in outputs/sweeps/shared/seed=0" in done.out
+    assert "left alone: another process is working in outputs/sweeps/shared/seed-0" in done.out
     assert done.code == 3
     assert run_here(*sweep).code == 0
 

@@ -105,12 +105,12 @@ def test_a_launcher_or_a_search_without_a_sweep_is_answered_with_what_to_add(run
 def test_a_sweep_that_is_interrupted_says_how_to_go_on_with_it(tmp_path):
     sweep = Sweep(tmp_path, ("seed=0,1", f"epochs={LONG}", "sweep.report=false"))
     process = sweep.start()
-    wait_for(lambda: is_under_way(sweep, "seed=0"), process)
+    wait_for(lambda: is_under_way(sweep, "seed-0"), process)
     process.send_signal(signal.SIGINT)
     done = end(process)
     assert (done.code, done.err) == (130, "")
     assert done.out.endswith("\ninterrupted; the same command with sweep=trial goes on\n")
-    assert sweep.results("seed=0")["status"] == "interrupted"
+    assert sweep.results("seed-0")["status"] == "interrupted"
     assert sweep.results("seed=1")["status"] == "not begun"
 
 
@@ -153,11 +153,11 @@ def test_a_search_finds_the_best_trial_goes_on_after_a_failed_one_and_given_agai
     runs = results()
     statuses = [result["status"] for _, result in runs]
     assert (statuses.count("finished"), statuses.count("failed")) == (2, 1)
-    assert re.search(r"^FAILED optimizer.lr=\S+: optimizer.weight_decay=-\S+ is out of range", done.out, re.MULTILINE)
+    assert re.search(r"^FAILED optimizer.lr-\S+: optimizer.weight_decay=-\S+ is out of range", done.out, re.MULTILINE)
     best = OmegaConf.load(runs[0][0].parent / "optimization_results.yaml")
     finished = [(result["best"]["val"]["accuracy"], folder.name) for folder, result in runs if result["best"]]
     assert best.best_value == max(finished)[0]
-    assert any(f"optimizer.lr={best.best_params['optimizer.lr']}" in name for _, name in finished)
+    assert any(f"optimizer.lr-{best.best_params['optimizer.lr']}" in name for _, name in finished)
     again = run_here("train", *search)
     assert again.out.count("finished already") == 2
     assert [folder for folder, _ in results()] == [folder for folder, _ in runs], "the seed makes the trials the same"
@@ -185,8 +185,8 @@ def test_joblib_runs_two_of_four_jobs_at_a_time_and_deals_out_the_cores(tmp_path
     at_once = [sum(change for _, change in moments[: index + 1]) for index in range(len(moments))]
     assert max(at_once) == 2
     for seed in range(4):
-        assert OmegaConf.load(sweep.folder / f"seed={seed}" / "config.yaml").engine.threads == max(cores() // 2, 1)
-        assert "epoch" in (sweep.folder / f"seed={seed}" / "train.log").read_text()
+        assert OmegaConf.load(sweep.folder / f"seed-{seed}" / "config.yaml").engine.threads == max(cores() // 2, 1)
+        assert "epoch" in (sweep.folder / f"seed-{seed}" / "train.log").read_text()
 
 
 @pytest.mark.cluster
@@ -194,7 +194,7 @@ def test_joblib_runs_two_of_four_jobs_at_a_time_and_deals_out_the_cores(tmp_path
 def test_a_killed_worker_of_joblib_ends_the_sweep_with_its_summary_and_the_same_command_goes_on(tmp_path):
     sweep = Sweep(tmp_path, (f"epochs=1,{LONG}", "launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.report=false"))
     process = sweep.start()
-    short, long = "epochs=1", f"epochs={LONG}"
+    short, long = "epochs-1", f"epochs-{LONG}"
     wait_for(lambda: sweep.results(short)["status"] == "finished" and is_under_way(sweep, long), process)
     worker = holder(sweep.folder / long)
     assert worker not in (None, process.pid)
@@ -228,7 +228,7 @@ def test_ray_runs_the_jobs_of_a_sweep(tmp_path):
     assert "epoch" not in done.out
     for seed in (0, 1):
         assert sweep.results(f"seed={seed}")["status"] == "finished"
-        assert OmegaConf.load(sweep.folder / f"seed={seed}" / "config.yaml").engine.threads == 1
+        assert OmegaConf.load(sweep.folder / f"seed-{seed}" / "config.yaml").engine.threads == 1
 
 
 # Slurm
@@ -328,7 +328,9 @@ def test_a_killed_job_on_slurm_is_named_while_the_others_finish(disturbed):
     first = disturbed.first
     assert first.code == 3
     assert f"Slurm job {disturbed.array}_1: FAILED" in first.out, first.out
-    assert re.search(rf"^{re.escape(KILLED)} +killed: the process ended without writing a reason$", first.out, re.MULTILINE)
+    assert re.search(
+        rf"^{re.escape(KILLED)} +killed: the process ended without writing a reason$", first.out, re.MULTILINE
+    )
     assert {disturbed.after_first[job]["status"] for job in UNDISTURBED} == {"finished"}
     assert "3 of 4 jobs finished" in first.out
     assert "outputs/sweeps/trial/report" in first.out
