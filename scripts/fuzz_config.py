@@ -9,6 +9,7 @@ loaded. Exits with 1 if any case ends otherwise than it may.
 
 import argparse
 import collections
+import importlib
 import json
 import os
 import signal
@@ -29,7 +30,6 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from convbench import apply_kernel, bench, compare, describe, doctor, evaluate, train
 from convbench.cli.main import run_command
 from convbench.config.keys import KEYS
 from convbench.config.kinds import Kind
@@ -37,15 +37,8 @@ from convbench.config.options import conf_folder, options
 from convbench.config.resolvers import register_resolvers
 from convbench.config.schema import kinds_of
 
-_JOBS = {
-    "train": train.train,
-    "describe": describe.describe,
-    "bench": bench.bench,
-    "doctor": doctor.doctor,
-    "evaluate": evaluate.evaluate,
-    "compare": compare.compare,
-    "apply_kernel": apply_kernel.apply_kernel,
-}
+_COMMANDS = ("train", "describe", "bench", "doctor", "evaluate", "compare", "apply_kernel")
+_JOBS = {name: getattr(importlib.import_module(f"convbench.{name}"), name) for name in _COMMANDS}
 _SECONDS = 120  # after which a case hangs
 _AT_A_TIME = 8
 _PHASES = (Phase.generate,)  # no search for smaller cases: all that end wrongly are told

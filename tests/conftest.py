@@ -1,5 +1,6 @@
 """What many tests share: the command line in a process of its own, and in this one."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -82,17 +83,8 @@ def run_here(
     """The same in this process, which has PyTorch loaded already."""
     import logging
 
-    from convbench import apply_kernel, bench, compare, describe, doctor, evaluate, train
-
-    jobs = {
-        "train": train.train,
-        "describe": describe.describe,
-        "bench": bench.bench,
-        "doctor": doctor.doctor,
-        "evaluate": evaluate.evaluate,
-        "apply_kernel": apply_kernel.apply_kernel,
-        "compare": compare.compare,
-    }
+    commands = ("train", "describe", "bench", "doctor", "evaluate", "apply_kernel", "compare")
+    jobs = {name: getattr(importlib.import_module(f"convbench.{name}"), name) for name in commands}
     folders_keys = {"compare": "folders"}
 
     def run(module: str, *arguments: str) -> Outcome:

@@ -72,12 +72,38 @@ def decode_files(
     return torch.from_numpy(rows)
 
 
-def _decode(path: Path, image_size: int, channels: int, value_range: Range | None) -> np.ndarray:
-    """Pixels of one file, uint8 `(H, W, 3)` or `(H, W)`."""
+def decode_image(
+    image: str | Path | Image.Image | np.ndarray, image_size: int, channels: int, value_range: Range | None = None
+) -> Tensor:
+    """Decode one image as `decode_files` decodes each of its files.
+
+    Args:
+        image: the path of a file, a PIL image, or uint8 `(H, W)` or `(H, W, 3)`.
+        image_size: as in `decode_files`.
+        channels: as in `decode_files`.
+        value_range: as in `decode_files`.
+
+    Returns:
+        uint8 `(C, H, W)`.
+
+    Raises:
+        UserError: if it cannot be decoded.
+    """
+    source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    pixels = _decode(Path(source) if isinstance(source, str) else source, image_size, channels, value_range)
+    return torch.from_numpy(np.array(np.atleast_3d(pixels).transpose(2, 0, 1)))
+
+
+def _decode(source: Path | Image.Image, image_size: int, channels: int, value_range: Range | None) -> np.ndarray:
+    """Pixels of one image, uint8 `(H, W, 3)` or `(H, W)`."""
     size = (image_size, image_size)
+    path = source if isinstance(source, Path) else "the image"
     try:
-        # A large JPEG is decoded at a fraction of its size where that leaves twice what is wanted.
-        pixels = Pixels.read(path, smallest=2 * image_size, value_range=value_range)
+        if isinstance(source, Path):
+            # A large JPEG is decoded at a fraction of its size where that leaves twice what is wanted.
+            pixels = Pixels.read(source, smallest=2 * image_size, value_range=value_range)
+        else:
+            pixels = Pixels(ImageOps.exif_transpose(source), value_range=value_range)
         plain = pixels.on_white("RGB" if channels == 3 else "L")
         if plain.size != size:
             plain = ImageOps.fit(plain, size, Image.Resampling.BILINEAR)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from convbench.convs.temperature import temperature_buffers
 from convbench.engine.device import autocast
 from convbench.engine.graph import StepGraph
 from convbench.engine.metrics import Meter
@@ -69,9 +70,7 @@ class TrainStep:
         self.base_lr = float(optimizer.param_groups[0]["lr"])
         self.lr = 0.0
         self.temperature: float | None = None
-        self._temperatures = [
-            buffer for name, buffer in network.named_buffers() if name.rpartition(".")[2] == "temperature"
-        ]
+        self._temperatures = temperature_buffers(network)
 
         losses: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
         self._carry_out = StepGraph(self._update) if has_graph else self._update

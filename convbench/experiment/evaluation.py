@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
 
 from convbench.config.relocation import relocate
 from convbench.data.augment import Renderer
+from convbench.data.decode import decode_image
 from convbench.data.folder import load_images
+from convbench.data.pixels import check_value_range
 from convbench.data.resident import EvalBatches
-from convbench.data.types import Split
+from convbench.data.types import ImageSpec, Split
 from convbench.engine import checkpoint
 from convbench.engine.device import describe_device
 from convbench.engine.evaluation import logits_of, score_of
@@ -52,6 +56,36 @@ class Predictions:
     def predicted(self) -> Tensor:
         """The likeliest class of each image, int64 `(n,)`."""
         return self.probabilities.argmax(1)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Turns an image into the input of a network, exactly as the images that it was trained on.
+
+    Attributes:
+        spec: channels and size of the network's input.
+        renderer: normalises.
+        value_range: values of black and white in images of more than 8 bits; None for what their format says.
+    """
+
+    spec: ImageSpec
+    renderer: Renderer
+    value_range: Sequence[float] | None = None
+
+    def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Tensor:
+        """Resize the shorter side, cut out the centre, normalise.
+
+        Args:
+            image: the path of a file, a PIL image, or uint8 `(H, W)` or `(H, W, 3)`.
+
+        Returns:
+            float32 `(C, H, W)`; `transform(image)[None]` is a batch.
+
+        Raises:
+            UserError: if the image cannot be decoded.
+        """
+        pixels = decode_image(image, self.spec.image_size, self.spec.channels, check_value_range(self.value_range))
+        return self.renderer.plain(pixels[None].to(self.renderer.device), torch.zeros(1, dtype=torch.int64))[0]
 
 
 class Evaluation:
@@ -94,6 +128,11 @@ class Evaluation:
         known = self.identity or self.images.splits
         composition, channels_last = self.composition, self.config.engine.channels_last
         return Renderer(known.mean, known.std, composition.augment, channels_last, composition.device)
+
+    @property
+    def transform(self) -> Transform:
+        """Turns an image into the input of the network."""
+        return Transform(self.composition.spec, self.renderer, self.config.data.get("value_range"))
 
     @classmethod
     def of(

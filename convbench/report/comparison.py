@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from convbench.errors import UserError
 from convbench.report.caveats import caveats
@@ -12,6 +13,7 @@ from convbench.report.findings import findings
 from convbench.report.measured import compared_split
 from convbench.report.pareto import Point, pareto_points
 from convbench.report.settings import Settings
+from convbench.report.statistics import estimate
 from convbench.report.variants import Comparison, Variant, sort_into_variants
 from convbench.run_folders.record import check_keys, find_runs
 
@@ -46,6 +48,20 @@ class Report:
     routing: dict[int, list[Curve]] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     split: str = "test"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each variant, with plain values: for each column mean, standard deviation and half interval."""
+        return [self._row(variant) for variant in self.comparison.variants]
+
+    def _row(self, variant: Variant) -> dict[str, Any]:
+        row: dict[str, Any] = {**variant.keys, "n": len(variant.finished)}
+        for column in self.columns:
+            values = column.values(variant)
+            found = estimate(values) if values else None
+            row[column.key] = None if found is None else found.mean
+            row[f"{column.key}_deviation"] = None if found is None else found.deviation
+            row[f"{column.key}_half_interval"] = None if found is None else found.half_width
+        return row
 
     @property
     def summary(self) -> str:

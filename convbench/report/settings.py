@@ -1,10 +1,12 @@
 """How a comparison is made, as `conf/compare.yaml` has it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from convbench.config.options import conf_folder
+from convbench.config.schema import check
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,17 @@ def settings_of(config: DictConfig) -> Settings:
     )
 
 
-def default_settings() -> Settings:
-    """As they stand in the yaml."""
+def default_settings(**changes: Any) -> Settings:
+    """The settings of `conf/compare.yaml`, some of them changed.
+
+    Raises:
+        UserError: if there is no such setting, or its value is not allowed.
+    """
     loaded = OmegaConf.load(conf_folder() / "compare.yaml")
     assert isinstance(loaded, DictConfig)
-    return settings_of(loaded)
+    config = OmegaConf.merge(OmegaConf.masked_copy(loaded, [str(key) for key in loaded if key != "hydra"]), changes)
+    assert isinstance(config, DictConfig)
+    del config["defaults"]
+    config.folders = ["unused"]
+    check(config, "compare")
+    return settings_of(config)

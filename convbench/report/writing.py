@@ -10,7 +10,6 @@ from convbench.report.figures import write_figures
 from convbench.report.page import write_page
 from convbench.report.page_data import page_data
 from convbench.report.settings import Settings
-from convbench.report.statistics import estimate
 from convbench.report.tensorboard import write_tensorboard
 from convbench.report.variants import Variant
 from convbench.terminal import table
@@ -83,15 +82,8 @@ def _write_markdown(report: Report, path: Path) -> None:
 
 def _write_csv(report: Report, path: Path) -> None:
     """A row a variant; for each column the mean over its runs, their standard deviation and half the 95 % interval."""
-    parts = ("", "_deviation", "_half_interval")
-    head = [*report.comparison.keys, "n", *(column.key + part for column in report.columns for part in parts)]
+    rows = report.rows()
     with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        for variant in report.comparison.variants:
-            row: list[object] = [*variant.keys.values(), len(variant.finished)]
-            for column in report.columns:
-                values = column.values(variant)
-                of_mean = estimate(values) if values else None
-                row += [None] * 3 if of_mean is None else [of_mean.mean, of_mean.deviation, of_mean.half_width]
-            writer.writerow(row)
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
