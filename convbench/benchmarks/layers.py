@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convbench.benchmarks.memory import peak_bytes
 from convbench.benchmarks.roofline import Roofline
 from convbench.convs.base import Conv2dBase, one_of
 from convbench.engine.device import AUTOCAST
+from convbench.engine.memory import peak_memory_of
 from convbench.errors import UserError
 from convbench.models.resnet import ResNet
 from convbench.tuning.clock import in_turns, seconds
@@ -180,7 +180,7 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
         call()
     except UserError:
         return None
-    memory = peak_bytes(call, device)
+    memory = peak_memory_of(call, device)
     affordable = max(3, round(_SECONDS / max(seconds(call, device), 1e-6)))
     times = in_turns({"": call}, device, min(rounds, affordable))[""]
     passes = 3 if plan.direction == "training" else 1  # backward does about twice the work

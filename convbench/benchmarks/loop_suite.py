@@ -15,12 +15,12 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from convbench.benchmarks.ablation import LR, Loop, techniques
-from convbench.benchmarks.memory import peak_bytes
 from convbench.benchmarks.outputs import bar_chart, write_csv
 from convbench.config.instantiation import instantiate
 from convbench.convs.base import AUTO, Conv2dBase
 from convbench.data.types import ImageSpec, Splits
 from convbench.engine.device import choose_device, describe_device, set_up, synchronize
+from convbench.engine.memory import peak_memory_of
 from convbench.engine.trainer import Trainer
 from convbench.experiment.composition import compose
 from convbench.experiment.network import build_network
@@ -186,7 +186,7 @@ def _in_turns(
     for key, maker in tqdm(makers.items(), desc="building", disable=None, dynamic_ncols=True):
         loops[key] = maker()
         loops[key].steps(_WARM_STEPS)
-        found[key] = {"seconds": [], "memory": peak_bytes(partial(loops[key].steps, 1), device)}
+        found[key] = {"seconds": [], "memory": peak_memory_of(partial(loops[key].steps, 1), device)}
     for _ in tqdm(range(settings.rounds), desc="rounds", disable=None, dynamic_ncols=True):
         for key, loop in loops.items():
             loop.steps(_WARM_STEPS)

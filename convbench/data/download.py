@@ -9,11 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from tqdm import tqdm
 
-from convbench import __version__
 from convbench.errors import UserError
 
 log = logging.getLogger("convbench")
@@ -114,7 +114,7 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def _open(url: str, have: int) -> http.client.HTTPResponse:
-    headers = {"User-Agent": f"convbench/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"convbench/{version('convbench')}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)

@@ -2,19 +2,12 @@
 
 import contextlib
 import gc
-import resource
-import sys
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import torch
 
 from convbench.engine import distributed
 from convbench.errors import UserError
-
-# Of Linux: writing 5 sets the high-water mark of this process, VmHWM, back to what it holds now (man 5 proc).
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 
 AUTOCAST: dict[str, torch.dtype | None] = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,26 +54,6 @@ def set_up(device: torch.device, threads: int | None, deterministic: bool) -> No
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
         torch.set_float32_matmul_precision("high")
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from here: earlier jobs of a sweep ran in the same process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):  # elsewhere than on Linux it goes on counting
-            _CLEAR_REFS.write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: tensors on a GPU, the whole process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if _STATUS.exists():
-        kilobytes = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(kilobytes.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but there
 
 
 def synchronize(device: torch.device) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 log = logging.getLogger("convbench")
 
 # What submitit has Slurm send before the time is up. Its handler puts the job back into the queue and ends the process.
-BATCH_SIGNAL = signal.SIGUSR2
+BATCH_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR2", None)
 
 
 class TimeIsUpError(KeyboardInterrupt):
@@ -41,7 +41,7 @@ def pass_on(stop: BaseException) -> None:
         SystemExit: by the handler, if the job has been put back into the queue.
         Exception: by the handler, if it has not.
     """
-    if isinstance(stop, TimeIsUpError):
+    if isinstance(stop, TimeIsUpError) and BATCH_SIGNAL is not None:
         signal.raise_signal(BATCH_SIGNAL)
 
 
@@ -60,7 +60,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
-            if callable(signal.getsignal(BATCH_SIGNAL)):
+            if BATCH_SIGNAL is not None and callable(signal.getsignal(BATCH_SIGNAL)):
                 self._before[BATCH_SIGNAL] = signal.signal(BATCH_SIGNAL, self._on_batch_signal)
         return self
 

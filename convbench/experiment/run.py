@@ -13,8 +13,9 @@ from convbench.config.instantiation import instantiate
 from convbench.data.identity import identify
 from convbench.diagnostics.diagrams import Diagrams
 from convbench.engine import checkpoint, distributed
-from convbench.engine.device import describe_device, peak_memory, reset_peak_memory
+from convbench.engine.device import describe_device
 from convbench.engine.evaluation import evaluate
+from convbench.engine.memory import peak_memory, reset_peak_memory
 from convbench.engine.metrics import SplitScore
 from convbench.engine.trainer import EVALUATION_ADVICE, Trainer, check_finite
 from convbench.experiment.composition import Composition, compose, recorded_identity

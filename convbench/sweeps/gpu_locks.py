@@ -3,7 +3,7 @@
 No torch here: a launcher's configuration asks before anything is loaded, and a GPU has to be chosen before CUDA starts.
 """
 
-import fcntl
+import getpass
 import logging
 import math
 import os
@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
 
+from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import OmegaConf
 
 log = logging.getLogger("convbench")
@@ -24,7 +24,7 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _SECONDS_BETWEEN_TRIES = 1.0
 
-_slot: TextIO | None = None  # the GPU of this process: held for as long as the file is open
+_gpu_lock: BaseFileLock | None = None  # of the GPU of this process, held until it ends
 
 
 def register_resolvers() -> None:
@@ -90,47 +90,47 @@ def acquire_gpu(jobs: int) -> str | None:
     Returns:
         What CUDA calls the GPU; None where there is none.
     """
-    global _slot
-    if _slot is not None:
+    global _gpu_lock
+    if _gpu_lock is not None:
         return os.environ[_VISIBLE]
     names = gpus()
     if not names:
         return None
-    name, _slot = wait_for_lock(names, math.ceil(max(jobs, 1) / len(names)), lock_folder())
+    name, _gpu_lock = wait_for_lock(names, math.ceil(max(jobs, 1) / len(names)), lock_folder())
     os.environ[_VISIBLE] = name
     log.info("takes GPU %s", name)
     return name
 
 
 def lock_folder() -> Path:
-    """Where the jobs of this user say which GPU they have."""
-    return Path(tempfile.gettempdir()) / f"convbench-{os.getuid()}"
+    """The folder in which the jobs of this user lock GPUs."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return Path(tempfile.gettempdir()) / f"convbench-{user}"
 
 
-def wait_for_lock(names: list[str], shares: int, folder: Path) -> tuple[str, TextIO]:
-    """Wait until one of some things is free, and take it.
+def wait_for_lock(names: list[str], jobs_each: int, folder: Path) -> tuple[str, BaseFileLock]:
+    """Wait until a GPU is free, and lock it.
 
     Args:
-        names: of the things; the first free one is taken.
-        shares: how many processes may have one at the same time. All things get one before one gets two.
-        folder: where the files lie that are locked.
+        names: of the GPUs; the first free one is taken.
+        jobs_each: how many processes may share a GPU. All GPUs get one process before one gets two.
+        folder: of the files that are locked.
 
     Returns:
-        The name, and the file that holds it for as long as it is open.
+        The name, and the lock, which is held until it is released or the process ends.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_told = False
     while True:
-        for share in range(shares):
+        for place in range(jobs_each):
             for name in names:
-                file = (folder / f"gpu-{re.sub('[^A-Za-z0-9-]', '-', name)}.{share}").open("w")
+                lock = FileLock(folder / f"gpu-{re.sub('[^A-Za-z0-9-]', '-', name)}.{place}")
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    file.close()
+                    lock.acquire(blocking=False)
+                except Timeout:
                     continue
-                return name, file
+                return name, lock
         if not is_told:
-            log.info("waits for a GPU: other jobs have all of them (%s)", ", ".join(names))
+            log.info("waiting for a GPU: other jobs have all of them (%s)", ", ".join(names))
             is_told = True
         time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -27,7 +27,7 @@ def taker(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def start(*names: str, shares: int = 1) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _TAKES, str(tmp_path / "slots"), str(shares), *names]
+        command = [sys.executable, "-c", _TAKES, str(tmp_path / "locks"), str(shares), *names]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from convbench.benchmarks.memory import peak_bytes
+from convbench.engine.memory import peak_memory_of
 
 MEGABYTE = 2**20
 
@@ -13,6 +13,6 @@ def test_what_a_call_holds_at_its_peak_is_seen_and_what_others_held_is_not() -> 
 
     torch.ones(256 * MEGABYTE, dtype=torch.uint8)
     for _ in range(2):
-        peak = peak_bytes(call, torch.device("cpu"))
+        peak = peak_memory_of(call, torch.device("cpu"))
         assert peak is not None
         assert 60 * MEGABYTE < peak < 80 * MEGABYTE
