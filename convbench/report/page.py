@@ -1,9 +1,10 @@
 """The page of a comparison: one HTML file that holds its style, its script and its data, and asks no network."""
 
-import html
-import re
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from convbench.files import to_json, write_text
 
@@ -28,36 +29,13 @@ def write_page(path: Path, data: dict[str, Any]) -> None:
               `series` (`kind` is `lines`) or `points`: the index of a `variant`, `x` by option, and `y` by option as
               `mean`, `low`, `high`. A point says in `front` for which x options it belongs to the joined ones.
     """
-    parts = {
-        "title": html.escape(data["title"]),
-        "css": _asset("report.css"),
-        "js": "\n".join(map(_asset, SCRIPTS)),
-        "data": _embeddable(data),
-        "table": _plain_table(data),
-    }
-    # one pass: what the data say is never taken for a mark
-    page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("report.html"))
+    environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("report.html").render(
+        data, style="report.css", scripts=SCRIPTS, embedded=_embeddable(data)
+    )
     write_text(path, page)
 
 
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _embeddable(data: dict[str, Any]) -> str:
+def _embeddable(data: dict[str, Any]) -> Markup:
     # neither `</script>` nor `<!--` may end or change the element that holds the data; \u003c is the same to JSON
-    return to_json(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _plain_table(data: dict[str, Any]) -> str:
-    """The table for a reader without scripts."""
-    columns = data["columns"]
-    rows = [
-        ["variant", *(f"{column['title']} {column['unit'] or ''}" for column in columns)],
-        *(
-            [variant["label"], *((variant["cells"].get(column["key"]) or {}).get("text") or "-" for column in columns)]
-            for variant in data["variants"]
-        ),
-    ]
-    lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+    return Markup(to_json(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
