@@ -1,4 +1,4 @@
-"""`python -m convbench`, and the console script `convbench`: which commands there are, and the way to them."""
+"""`python -m convbench` and the console script `convbench`: list the commands, or run one of them."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ import sys
 COMMANDS = {
     "train": "train a network with a swapped convolution; with -m a sweep of many",
     "describe": "layers and costs of a network, without training it",
-    "doctor": "examine a convolution: does it keep what it promises?",
+    "doctor": "check that a convolution is correct and can be trained",
     "evaluate": "test scores and predictions of a trained network",
-    "compare": "a report on runs: tables, charts, what differs by more than chance",
+    "compare": "a report on runs: tables, charts and significant differences",
     "runs": "list, show and remove run folders",
     "bench": "measure implementations of convolutions and training loops",
-    "apply_kernel": "a picture through a kernel",
+    "apply_kernel": "convolve a picture with a kernel",
 }
 
 _PAGE = """\
@@ -25,19 +25,19 @@ convbench - swap the convolution, keep everything else equal, and measure
 A first run, half a minute on two CPU cores:
   convbench train conv=weighted_sum epochs=3
 
-What a command takes:   convbench COMMAND --help
-The functions for Python programs:   docs/python.md
+The options of a command:   convbench COMMAND --help
+The Python interface:   docs/python.md
 """
 
 
 def main() -> None:
-    """Print the page, or carry out a command as `python -m convbench.COMMAND` does."""
+    """Print the list of commands, or run a command as `python -m convbench.COMMAND` does."""
     command, *words = sys.argv[1:] or ["--help"]
     if command in ("--help", "-h", "help"):
         width = max(map(len, COMMANDS))
         print(_PAGE.format(commands="\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())), end="")
     elif command in COMMANDS:
-        # A process of its own, as a launcher of a sweep finds the main module of a job by its name.
+        # Run the command as the main module, because the launchers of sweeps find the function of a job by its name.
         line = [sys.executable, "-m", f"convbench.{command}", *words]
         if os.name == "posix":
             os.execv(line[0], line)

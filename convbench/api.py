@@ -1,4 +1,4 @@
-"""The functions for programs of one's own; `convbench/__init__.py` makes them known, `docs/python.md` shows them."""
+"""The Python interface; `convbench/__init__.py` exports its functions, and `docs/python.md` contains examples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,50 +30,52 @@ def swap_convs(
     unsupported: str | None = None,
     **arguments: Any,
 ) -> tuple[nn.Module, SwapReport]:
-    """Replace the convolutions of a network, in place.
+    """Replace the convolutions of a network in place.
 
-    Values of the replaced layers, also pretrained ones, are kept wherever the new layer has parameters of the same
-    names and shapes; the weights of other layers are drawn from `seed` and the name of the layer. Swap before the
-    optimizer is made, as it has to see the new parameters.
+    The weights of a replaced layer, also pretrained ones, are kept if the new layer has parameters of the same names
+    and shapes. Other layers are initialised from `seed` and the name of the layer. Call this function before the
+    optimizer is created, because the optimizer needs the new parameters.
 
     Args:
         network: any module.
-        conv: an option of the group `conv` such as `"weighted_sum"`, with the defaults of its yaml; or a class with the
-            constructor of `nn.Conv2d`; or any callable that takes the arguments of `nn.Conv2d` and gives a module.
-        skip: layers that stay as they are: `first`, `last`, `1x1`, or patterns on names such as `layer1.*`; None for
-            what the yaml of the option says, and for none of a class.
-        seed: of the weights that are drawn.
-        unsupported: what happens to a layer that the convolution cannot replace: `error` raises, `skip` leaves it as
-            it is; None for what the yaml of the option says, and `error` for a class.
-        **arguments: arguments of the convolution, such as `num_experts=8`; `bias` and `groups` are set for all layers.
+        conv: an option of the group `conv` such as `"weighted_sum"`, with the default arguments of its yaml file; or a
+            class with the constructor of `nn.Conv2d`, or its dotted path; or any callable that takes the arguments of
+            `nn.Conv2d` and returns a module.
+        skip: the layers that are not replaced: `first`, `last`, `1x1`, or patterns on names such as `layer1.*`. With
+            None, an option uses the value in its yaml file, and a class or callable replaces all layers.
+        seed: the seed of the new weights.
+        unsupported: the treatment of a layer that the convolution cannot replace: `error` raises an error, `skip` keeps
+            the layer. With None, an option uses the value in its yaml file, and a class or callable uses `error`.
+        **arguments: arguments of the convolution, such as `num_experts=8`; `bias` and `groups` apply to all layers.
 
     Returns:
-        The network (a new object only if the network is a convolution itself), and a report with a row for each
-        convolution; `print(report.summary())` says it in a line.
+        The network, which is a new object only if it is a convolution itself, and a report with one row for each
+        convolution; `report.summary()` is a summary in one line.
 
     Raises:
         UserError: if there is no such option, an argument is unknown, or a layer cannot be replaced.
     """
     if isinstance(conv, str) and "." not in conv:
         option = ConvOption.of(plain_values(load_option("conv", conv, "conv")) | arguments)
-        factory, of_option = option.factory, option
+        factory = option.factory
     else:
         factory = conv_factory(conv, **arguments) if isinstance(conv, str | type) else partial(conv, **arguments)
-        of_option = ConvOption("", {}, [], "error")
+        option = ConvOption("", {}, [], "error")
     return swap_with_factory(
         network,
         factory,
-        of_option.skip if skip is None else skip,
+        option.skip if skip is None else skip,
         seed,
-        of_option.unsupported if unsupported is None else unsupported,
+        option.unsupported if unsupported is None else unsupported,
     )
 
 
 def set_temperature(network: nn.Module, temperature: float) -> None:
     """Set the temperature of every convolution that has one, such as `dynamic` and `odconv`.
 
-    It is the temperature of the softmax (or sigmoid) by which an image weights the kernels; published networks let it
-    fall from 30 to 1 over the first ten epochs. The value is filled in place, so a compiled network stays compiled.
+    The temperature divides the input of the softmax (or sigmoid) that computes the weights of the kernels for an image;
+    published networks decrease it from 30 to 1 over the first ten epochs. The buffers are filled in place, so that a
+    compiled network is not compiled again.
 
     Raises:
         UserError: if the temperature is not above 0.
@@ -85,17 +87,17 @@ def set_temperature(network: nn.Module, temperature: float) -> None:
 
 
 def auxiliary_loss(network: nn.Module) -> Tensor:
-    """The sum of the losses that convolutions ask for beside that of the task, 0-d; add it to the loss of each step.
+    """The sum of the auxiliary losses of all convolutions, a 0-d tensor; add it to the loss of each training step.
 
-    Of the built-in types `blueprint_s` has one, which keeps the rows of a matrix orthonormal. It is 0 where no
-    convolution asks for any.
+    Of the built-in types only `blueprint_s` has an auxiliary loss, which keeps the rows of a matrix orthonormal. The
+    sum is 0 if no convolution has an auxiliary loss.
     """
     functions: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
-    there = [loss for function in functions if function is not None and (loss := function()) is not None]
-    if there:
-        return torch.stack(there).sum()
-    like = next(network.parameters(), torch.zeros(()))
-    return like.new_zeros(())
+    losses = [loss for function in functions if function is not None and (loss := function()) is not None]
+    if losses:
+        return torch.stack(losses).sum()
+    parameter = next(network.parameters(), torch.zeros(()))
+    return parameter.new_zeros(())
 
 
 class Run:
@@ -106,7 +108,11 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        record: what the folder says, with properties such as `epochs_done`, `macs` and `score("test", "accuracy")`.
+        record: the content of the folder, with properties such as `epochs_done` and `macs`, and methods such as
+            `score("test", "accuracy")`.
+
+    Raises:
+        UserError: if the folder is not a run folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -136,24 +142,23 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the outputs of the network."""
+        """The names of the classes, in the order of the network's outputs."""
         return self.record.classes
 
     @cached_property
     def transform(self) -> Transform:
-        """Turns an image (a path, a PIL image, or uint8 `(H, W)` or `(H, W, 3)`) into float32 `(C, H, W)`.
+        """The conversion of an image to the input of the network, exactly as in training.
 
-        The image is resized, cut and normalised exactly as those that the network was trained on.
+        It takes a path, a PIL image or a uint8 array of shape (H, W) or (H, W, 3), resizes, crops and normalises the
+        image, and returns float32, shape (C, H, W).
         """
         return self._evaluation("best").transform
 
     def network(self, checkpoint: str = "best", device: str = "cpu") -> nn.Module:
-        """The trained network in evaluation mode.
-
-        The data that it was trained on are not needed.
+        """The trained network in evaluation mode; the data set of the run is not needed.
 
         Args:
-            checkpoint: `best` (by validation accuracy) or `last`.
+            checkpoint: `best` for the epoch of the best validation accuracy, or `last`.
             device: `cpu`, `cuda` or `mps`.
 
         Raises:
@@ -164,7 +169,7 @@ class Run:
     def _evaluation(self, checkpoint: str, device: str = "cpu") -> Evaluation:
         folder = RunFolder.open(self.folder, "folder")
         config = folder.read_config()
-        # Settings of the whole process are left as the program has them.
+        # Keep the settings of the calling program that apply to the whole process.
         config.engine.threads, config.engine.deterministic = None, torch.are_deterministic_algorithms_enabled()
         config.engine.device = device
         return Evaluation(folder, config, checkpoint)
@@ -174,7 +179,7 @@ def load_run(folder: str | Path) -> Run:
     """Read the folder of a run.
 
     Raises:
-        UserError: if it is not a run folder.
+        UserError: if the folder is not a run folder.
     """
     return Run(Path(folder))
 
@@ -184,11 +189,11 @@ class ComparisonTable:
     """The table of a comparison.
 
     Attributes:
-        rows: a dictionary for each variant: what sets it apart, such as `conv`; `n`, the number of finished runs; and
-            for each column its mean, its standard deviation (`..._deviation`) and half its 95 % interval
-            (`..._half_interval`), None where there is none.
-        findings: sentences on which variants differ by more than chance.
-        warnings: sentences on what makes the comparison less believable.
+        rows: one dictionary for each variant. It contains the keys that distinguish the variants, such as `conv`; the
+            number of finished runs, `n`; and for each column the mean, the standard deviation (`..._deviation`) and
+            half the width of the 95 % confidence interval (`..._half_interval`). Unknown values are None.
+        findings: sentences on the variants that differ significantly.
+        warnings: sentences on what makes the comparison less reliable.
     """
 
     rows: list[dict[str, Any]]
@@ -197,14 +202,14 @@ class ComparisonTable:
 
 
 def compare(folders: Sequence[str | Path], **settings: Any) -> ComparisonTable:
-    """Compare runs, as `python -m convbench.compare` does, without writing anything.
+    """Compare runs as `python -m convbench.compare` does, but without writing any file.
 
     Args:
-        folders: of runs or of sweeps.
+        folders: the folders of runs or of sweeps.
         **settings: `by`, `reference`, `difference`, `target_accuracy` and `test`, as in `conf/compare.yaml`.
 
     Raises:
-        UserError: if a folder is missing, or there are no runs in it.
+        UserError: if a folder is missing, or the folders contain no runs.
     """
     paths = [Path(folder) for folder in folders]
     missing = [str(path) for path in paths if not path.is_dir()]

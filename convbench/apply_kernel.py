@@ -1,4 +1,4 @@
-"""`python -m convbench.apply_kernel image=FILE kernel=NAME`: a picture through a kernel of one's choice."""
+"""`python -m convbench.apply_kernel image=FILE kernel=NAME`: convolve a picture with a kernel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ KERNELS: dict[str, list[list[float]]] = {
     "edge": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
     "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
 }
-_LARGEST = 1e6  # of a kernel's numbers: far from where float32 overflows
+_MAX_WEIGHT = 1e6  # the largest magnitude of a kernel's weights, so that float32 cannot overflow
 
 
 def apply_kernel(config: DictConfig) -> None:
-    """Filter the picture, write the result beside it and say what was done."""
+    """Convolve the picture with the kernel, write the result and print what was done."""
     name, kernel = named_kernel(config.kernel)
     source = Path(str(config.image))
     if not source.is_file():
         raise UserError(f"there is no picture {source}; give the path of one (image)")
-    from convbench.diagnostics.picture import Picture  # PyTorch: seconds
+    from convbench.diagnostics.picture import Picture  # imports PyTorch (seconds)
 
     picture = Picture.read(source)
     result, milliseconds = picture.filtered(kernel, config.implementation, config.padding_mode)
@@ -40,20 +40,20 @@ def apply_kernel(config: DictConfig) -> None:
 
 
 def named_kernel(given: Any) -> tuple[str, list[list[float]]]:
-    """A kernel and what to call it in a file's name.
+    """A kernel and its name, which becomes a part of the file name.
 
     Args:
-        given: a name of `KERNELS`, or K_h rows of K_w numbers; these are called by their size, such as `5x5`.
+        given: a name in `KERNELS`, or K_h rows of K_w numbers, whose name is their size such as `5x5`.
 
     Raises:
-        UserError: for another name, or what is no rectangle of numbers.
+        UserError: for an unknown name, or for rows that are not of equal length or contain other values than numbers.
     """
     rows = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
     if isinstance(rows, list):
         if not _is_rectangle(rows):
             raise UserError(
-                f"kernel={rows} must be rows of equally many numbers, none above {_LARGEST:g} or below {-_LARGEST:g}, "
-                "such as [[1,0,-1],[2,0,-2]] (kernel)"
+                f"kernel={rows} must be rows of equally many numbers, none above {_MAX_WEIGHT:g} or below "
+                f"{-_MAX_WEIGHT:g}, such as [[1,0,-1],[2,0,-2]] (kernel)"
             )
         return f"{len(rows)}x{len(rows[0])}", rows
     if rows not in KERNELS:
@@ -70,7 +70,7 @@ def _is_rectangle(rows: Sequence[Any]) -> bool:
         and len({len(row) for row in rows}) == 1
         and len(rows[0]) > 0
         and all(
-            isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= _LARGEST
+            isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= _MAX_WEIGHT
             for row in rows
             for number in row
         )

@@ -1,4 +1,4 @@
-"""`python -m convbench.bench suite=layers`: measure what is fast, instead of believing it."""
+"""`python -m convbench.bench suite=layers`: measure the speed of convolutions or of training loops."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from convbench.cli.main import run_command
 
 
 def bench(config: DictConfig) -> None:
-    """Measure a suite, print its table, and write everything to a folder."""
+    """Run a suite of measurements, print its table, and write the results to a folder."""
     folder = Path(config.output)
     if config.suite == "layers":
-        from convbench.benchmarks.layers_suite import run_layers  # PyTorch: seconds
+        from convbench.benchmarks.layers_suite import run_layers  # imports PyTorch (seconds)
 
         run_layers(config, folder)
     else:

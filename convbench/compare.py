@@ -1,4 +1,4 @@
-"""`python -m convbench.compare FOLDER...`: which variant is better, and how sure is that?"""
+"""`python -m convbench.compare FOLDER...`: a report on runs, with statistical tests of the differences."""
 
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from convbench.errors import UserError
 
 def compare(config: DictConfig) -> None:
     """Read run folders and write the report."""
+    # These modules import scipy and matplotlib, which takes a second that --help does not need.
     from convbench.report.settings import settings_of
-    from convbench.report.writing import write_report  # scipy and matplotlib: a second, which --help does without
+    from convbench.report.writing import write_report
 
     folders = [Path(folder) for folder in config.folders]
     missing = [str(folder) for folder in folders if not folder.is_dir()]

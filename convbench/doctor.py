@@ -1,4 +1,4 @@
-"""`python -m convbench.doctor conv=NAME`: is a convolution what it says it is, and can one train with it?"""
+"""`python -m convbench.doctor conv=NAME`: check that a convolution is implemented correctly and can be trained."""
 
 import sys
 import textwrap
@@ -14,10 +14,10 @@ _COLUMNS = 80
 
 
 def doctor(config: DictConfig) -> None:
-    """Examine a conv type and print a row for each finding; exits with 1 if any fails."""
+    """Examine a convolution and print a row for each finding; exits with code 1 if an examination fails."""
     from hydra.core.hydra_config import HydraConfig
 
-    from convbench.examination.suite import examine, summary  # PyTorch: seconds
+    from convbench.examination.suite import examine, summary  # imports PyTorch (seconds)
 
     subject = _subject(config, conv_name(config, HydraConfig.get().runtime.choices["conv"]))
     findings = []
@@ -31,6 +31,7 @@ def doctor(config: DictConfig) -> None:
 
 
 def _subject(config: DictConfig, name: str) -> Any:
+    """The convolution to examine, with all of its implementations if it is one of the built-in types."""
     from convbench.convs.base import Conv2dBase
     from convbench.convs.factory import ConvOption, conv_class
     from convbench.examination.subject import Subject
@@ -39,7 +40,8 @@ def _subject(config: DictConfig, name: str) -> Any:
     kind = conv_class(option.target)
     if not issubclass(kind, Conv2dBase):
         return Subject(name, option.factory, "", (), config.seed)
-    implementation = option.arguments.get("implementation", kind.reference_implementation)  # the key may be removed
+    # The user may have removed the key `conv.implementation`.
+    implementation = option.arguments.get("implementation", kind.reference_implementation)
     return Subject(name, option.factory, implementation, tuple(kind.implementations), config.seed)
 
 

@@ -1,52 +1,52 @@
-"""The exception that means that a user can mend the cause; what is said of any other; exit codes."""
+"""Exception for errors that the user can correct, one-line descriptions of all errors, and exit codes."""
 
 from collections.abc import Iterator
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """With which codes the commands end, beside 0 for done."""
+    """Exit codes of the commands, other than 0 for success."""
 
     FAILED = 1
     USER_ERROR = 2
-    SWEEP_FAILED = 3  # a sweep of which some jobs have not finished
+    SWEEP_FAILED = 3  # some jobs of a sweep have not finished
     INTERRUPTED = 130
 
 
 class UserError(ValueError):
-    """A configuration, file or folder that cannot work as given.
+    """Invalid configuration, file or folder, which the user can correct.
 
-    The message is one sentence for a person: what was given, what is allowed, which key to change. The command line
-    prints it without a traceback and exits with 2; any other exception is a failure and exits with 1.
+    The message is one sentence: what was given, what is allowed, and which key to change. The command line prints it
+    without a traceback and exits with code 2; any other exception is a failure and exits with code 1.
     """
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` in a chain of causes (Hydra wraps what a constructor raises), or None."""
+    """First `UserError` in a chain of causes, or None; Hydra wraps the exceptions of constructors."""
     return next((link for link in causes(error) if isinstance(link, UserError)), None)
 
 
 def reason(error: BaseException) -> str:
-    """Why a run failed, in a line."""
-    mendable = find_user_error(error)
-    if mendable is not None:
-        return str(mendable)
-    said = (str(error).strip() or "no message").splitlines()[0]
-    # PyTorch has a class of its own for this on a GPU only
+    """Describe the cause of a failure in one line."""
+    user_error = find_user_error(error)
+    if user_error is not None:
+        return str(user_error)
+    message = (str(error).strip() or "no message").splitlines()[0]
+    # PyTorch raises OutOfMemoryError only on a GPU; on the CPU it raises a RuntimeError with one of these messages.
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if is_memory or "not enough memory" in said or "can't allocate memory" in said:
-        return f"out of memory: {said}; a smaller batch_size needs less, and so does engine.accumulate=2"
-    return f"{type(error).__name__}: {said}"
+    if is_memory or "not enough memory" in message or "can't allocate memory" in message:
+        return f"out of memory: {message}; a smaller batch_size needs less memory, and so does engine.accumulate=2"
+    return f"{type(error).__name__}: {message}"
 
 
 def first_cause(error: BaseException) -> str:
-    """What began a chain of errors, in a line: PyTorch's compiler wraps what went wrong several times."""
+    """Describe the original error of a chain in one line; PyTorch's compiler wraps errors several times."""
     *_, first = causes(error)
     return reason(first)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from, and so on."""
+    """Yield an error, the error that caused it, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""`python -m convbench.evaluate run=FOLDER`: what a trained network gets right and wrong."""
+"""`python -m convbench.evaluate run=FOLDER`: scores, confusion matrix and predictions of a trained network."""
 
 from omegaconf import DictConfig
 
@@ -6,8 +6,8 @@ from convbench.cli.main import run_command
 
 
 def evaluate(config: DictConfig) -> None:
-    """Measure the split of a run, or predict a folder of unlabelled images."""
-    from convbench.experiment.evaluation import Evaluation
+    """Evaluate the network on a split of its data set, or predict a folder of unlabelled images."""
+    from convbench.experiment.evaluation import Evaluation  # imports PyTorch (seconds)
 
     evaluation = Evaluation.of(config.run, config.checkpoint, config.engine.device, config.data.root, config.datasets)
     if config.images is None:

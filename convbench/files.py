@@ -1,4 +1,4 @@
-"""Files: text in UTF-8, standard JSON, and writes after which a file has its old or its new content, never half."""
+"""Reading and writing of files: text in UTF-8, standard JSON, and atomic replacement of files."""
 
 import contextlib
 import json
@@ -9,26 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-# UTF-8 whatever the locale says; names of files that are not valid UTF-8 come back unchanged.
+# UTF-8 for every locale; `surrogateescape` preserves file names that are not valid UTF-8.
 _ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def read_text(path: Path) -> str:
-    """The content of a text file."""
+    """Read the content of a text file."""
     return path.read_text(**_ENCODING)
 
 
 def open_text(path: Path, mode: str, newline: str | None = None) -> IO[str]:
-    """Open a text file: `w` to write, `a` to append; `newline` as in `open`, for CSV files the empty text."""
+    """Open a text file with mode `w` or `a`; `newline` is that of `open`, the empty string for CSV files."""
     return path.open(mode, newline=newline, **_ENCODING)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which replaces `path` in one step if the block succeeds.
+    """Yield a temporary path to write to; it replaces `path` atomically if the block succeeds.
 
-    The content is flushed to the disk before the replacement and the folder after it, so that not even a power failure
-    leaves a file that is empty or incomplete.
+    The file is flushed to the disk before the replacement and its folder after it. After a power failure, `path`
+    therefore has the old or the new content, and is never empty or incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -48,31 +48,31 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, **layout: Any) -> None:
-    """Write a JSON file atomically; `layout` as in `to_json`."""
+    """Write a JSON file atomically; `layout` is passed to `to_json`."""
     write_text(path, to_json(value, **layout) + "\n")
 
 
 def to_json(value: Any, **layout: Any) -> str:
-    """A value as JSON; a number that is not finite, which JSON lacks, becomes null.
+    """Serialise a value as JSON; NaN and infinity, which standard JSON does not support, become null.
 
     Args:
-        value: dictionaries, lists, tuples, text, numbers, truth values and None.
-        layout: as `json.dumps` takes it, such as `indent=1`.
+        value: dictionaries, lists, tuples, strings, numbers, Booleans and None.
+        layout: keyword arguments of `json.dumps`, such as `indent=1`.
     """
-    return json.dumps(_finite(value), allow_nan=False, **layout)
+    return json.dumps(_non_finite_to_none(value), allow_nan=False, **layout)
 
 
-def _finite(value: Any) -> Any:
+def _non_finite_to_none(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _non_finite_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_non_finite_to_none(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    # Windows opens no folders, and some network file systems cannot flush them.
+    """Flush a file, or the entries of a folder, to the disk."""
+    # Windows cannot open folders, and some network file systems cannot flush them.
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -9,24 +9,24 @@ from pathlib import Path
 
 from convbench.config.kinds import shown
 from convbench.errors import ExitCode, UserError
-from convbench.run_folders.record import Found, RunRecord, check_keys, find_runs
+from convbench.run_folders.record import RunRecord, check_keys, find_runs
 from convbench.terminal import table, tolerate_closed_pipes
 
 _ABSENT = object()
-_CHOICES = ("model", "augment", "optimizer", "schedule")
+_GROUP_KEYS = ("model", "augment", "optimizer", "schedule")
 
 _HELP = """\
-convbench.runs - what has been run, and what became of it
+convbench.runs - list, show and remove run folders
 
-  Reads run folders, below outputs/ or where you say. Words of the form
-  KEY=VALUE keep only the runs of which that is true: status, conv, data, model,
-  seed, or any key of their configuration. Broken folders are named.
+  Reads the run folders in outputs/ or in the given folders. KEY=VALUE selects
+  the runs that have this value. KEY is status, conv, data, model, seed or any
+  key of the configuration. Folders that cannot be read are reported.
 
     python -m convbench.runs [list|show|remove] [FOLDER ...] [KEY=VALUE ...]
 
-  list     a line for each run (the default)
-  show     all that is known of each run, its command line among it
-  remove   delete the folders, after a question; --yes asks none
+  list     one line for each run (the default)
+  show     all results of each run, including its command line
+  remove   delete the folders after a confirmation; --yes skips it
 
 Examples
   python -m convbench.runs
@@ -37,72 +37,83 @@ Examples
 
 
 def runs(words: Sequence[str]) -> None:
-    """Carry out what the words of the command line say.
+    """List, show or remove runs.
+
+    Args:
+        words: the arguments of the command line.
 
     Raises:
-        UserError: for a word that is neither a folder nor `KEY=VALUE`, or a removal of what is not chosen.
+        UserError: if an argument is neither a folder nor `KEY=VALUE`, a key is unknown, or runs cannot be removed.
     """
     parser = argparse.ArgumentParser(prog="convbench.runs", add_help=False)
     parser.add_argument("words", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-y", "--yes", action="store_true")
-    given = parser.parse_args(words)
-    if given.help:
+    options = parser.parse_args(words)
+    if options.help:
         print(_HELP, end="")
         return
-    rest = list(given.words)
-    action = rest.pop(0) if rest and rest[0] in ("list", "show", "remove") else "list"
-    folders, wanted = _sort(rest)
+    arguments = list(options.words)
+    action = arguments.pop(0) if arguments and arguments[0] in ("list", "show", "remove") else "list"
+    folders, filters = _parse(arguments)
     found = find_runs(folders or [Path("outputs")])
-    check_keys(wanted, found.runs)
-    chosen = [run for run in found.runs if _matches(run, wanted)]
+    check_keys(filters, found.runs)
+    selected = [run for run in found.runs if _matches(run, filters)]
     if action == "remove":
-        _remove(chosen, is_everything=not (folders or wanted), is_sure=given.yes)
+        if not (folders or filters):
+            raise UserError("remove needs a selection: give a folder or KEY=VALUE")
+        _remove(selected, is_confirmed=options.yes)
     elif action == "show":
-        print("\n\n".join(map(_shown, chosen)))
+        print("\n\n".join(map(_details, selected)))
     else:
-        print(_listed(chosen, len(found.runs)))
-    _tell_broken(found)
+        print(_listing(selected, len(found.runs)))
+    for folder, why in found.broken:
+        print(f"cannot be read: {folder}: {why}", file=sys.stderr)
 
 
-def _sort(words: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
-    """Folders, and key -> the values of which one has to be there."""
+def _parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
+    """The folders, and for each key the values that a run may have."""
     folders: list[Path] = []
-    wanted: dict[str, set[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if Path(word).is_dir():  # the names of older run folders hold "=" too
-            folders.append(Path(word))
+    filters: dict[str, set[str]] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if Path(argument).is_dir():  # checked first, as the names of older run folders contain "="
+            folders.append(Path(argument))
         elif equals:
-            wanted.setdefault(key, set()).add(value)
+            filters.setdefault(key, set()).add(value)
         else:
-            raise UserError(f"{word} is neither a folder nor KEY=VALUE; list, show or remove come first")
-    return folders, wanted
+            raise UserError(f"{argument} is neither a folder nor KEY=VALUE; give list, show or remove first")
+    return folders, filters
 
 
-def _matches(run: RunRecord, wanted: dict[str, set[str]]) -> bool:
-    return all(_value(run, key) in values for key, values in wanted.items())
+def _matches(run: RunRecord, filters: dict[str, set[str]]) -> bool:
+    return all(_value(run, key) in values for key, values in filters.items())
 
 
 def _value(run: RunRecord, key: str) -> str | None:
-    """What a run has for a key, as one would type it; None if nothing."""
+    """The value of a key as it is typed on the command line; None if the run does not have the key."""
     if key == "status":
         return run.status
-    if key in _CHOICES:  # the option, resnet, where the network built is a resnet14
+    if key in _GROUP_KEYS:  # the option, such as resnet; the results contain the name of the network, such as resnet14
         return run.choice(key, "None")
     value = run.value(key, _ABSENT)
     return None if value is _ABSENT else shown(value)
 
 
-def _listed(chosen: Sequence[RunRecord], read: int) -> str:
-    if not chosen:
-        return f"none of {read:,} runs" if read else "there are no runs"
+def _listing(selected: Sequence[RunRecord], total: int) -> str:
+    """The table of the selected runs, the errors of unfinished runs, and the number of runs.
+
+    Args:
+        selected: the runs to list.
+        total: the number of all runs that were found.
+    """
+    if not selected:
+        return f"none of {total:,} runs" if total else "there are no runs"
     head = ["folder", "status", "epochs", "test %", "began"]
-    lines = [table([head, *map(_row, chosen)], left=2)]
-    unfinished = [run for run in chosen if run.error]
-    lines += [f"{run.folder}: {run.error}" for run in unfinished]
-    counted = f"{len(chosen):,} runs" if len(chosen) == read else f"{len(chosen):,} of {read:,} runs"
-    return "\n".join([*lines, counted])
+    lines = [table([head, *map(_row, selected)], left=2)]
+    lines += [f"{run.folder}: {run.error}" for run in selected if run.error]
+    count = f"{len(selected):,} runs" if len(selected) == total else f"{len(selected):,} of {total:,} runs"
+    return "\n".join([*lines, count])
 
 
 def _row(run: RunRecord) -> list[str]:
@@ -116,7 +127,8 @@ def _row(run: RunRecord) -> list[str]:
     ]
 
 
-def _shown(run: RunRecord) -> str:
+def _details(run: RunRecord) -> str:
+    """All results of a run, one line each."""
     facts = {"folder": str(run.folder), "status": run.status, "error": run.error or None}
     facts |= {key: value for key, value in run.results.items() if key not in ("status", "error")}
     width = max(map(len, facts))
@@ -127,34 +139,28 @@ def _shown(run: RunRecord) -> str:
     )
 
 
-def _remove(chosen: Sequence[RunRecord], is_everything: bool, is_sure: bool) -> None:
-    if is_everything:
-        raise UserError("remove needs to be told what: a folder, or KEY=VALUE")
-    if not chosen:
-        print("no such run")
+def _remove(selected: Sequence[RunRecord], is_confirmed: bool) -> None:
+    """Remove run folders, after a confirmation on the terminal unless it was given on the command line."""
+    if not selected:
+        print("no run matches")
         return
-    busy = [run for run in chosen if run.is_busy]
+    busy = [run for run in selected if run.is_busy]
     if busy:
-        raise UserError(f"a process is at work in {busy[0].folder}; stop it first, or choose others")
-    print("\n".join(str(run.folder) for run in chosen))
-    if not is_sure:
+        raise UserError(f"a process is working in {busy[0].folder}; stop it first, or select other runs")
+    print("\n".join(str(run.folder) for run in selected))
+    if not is_confirmed:
         if not sys.stdin.isatty():
-            raise UserError(f"nobody is there to be asked whether to remove {len(chosen):,} runs: give --yes")
-        if input(f"remove these {len(chosen):,} runs? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError(f"without a terminal, removing {len(selected):,} runs cannot be confirmed: give --yes")
+        if input(f"remove these {len(selected):,} runs? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing removed")
             return
-    for run in chosen:
+    for run in selected:
         shutil.rmtree(run.folder)
-    print(f"{len(chosen):,} runs removed")
-
-
-def _tell_broken(found: Found) -> None:
-    for place, why in found.broken:
-        print(f"cannot be read: {place}: {why}", file=sys.stderr)
+    print(f"{len(selected):,} runs removed")
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     tolerate_closed_pipes()
     try:
         runs(sys.argv[1:])

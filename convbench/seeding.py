@@ -1,4 +1,4 @@
-"""One seed, many independent streams: each use of chance draws from a generator of its own."""
+"""Independent random streams from one seed: each random decision draws from a separate generator."""
 
 import hashlib
 
@@ -6,14 +6,14 @@ import torch
 
 
 def stable_seed(*parts: object) -> int:
-    """A 63-bit seed from any parts, the same in every process and on every platform (Python's `hash` is neither)."""
+    """Hash the parts to a 63-bit seed that is equal in all processes and on all platforms, unlike Python's `hash`."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def stream(*parts: object) -> torch.Generator:
-    """A CPU generator for one purpose, such as `stream(seed, "flip", epoch)`.
+    """CPU generator for one purpose, for example `stream(seed, "flip", epoch)`.
 
-    Streams are on the CPU whatever the device, so that a GPU sees the same draws as a laptop; and they start anew each
-    epoch, so that a resumed run needs no generator state to draw on.
+    The generator is always on the CPU, so that a GPU run has the same draws as a CPU run. Each epoch has a new stream,
+    so that a run can be resumed without the state of a generator.
     """
     return torch.Generator().manual_seed(stable_seed(*parts))

@@ -1,4 +1,4 @@
-"""The terminal: aligned tables, and output streams that survive a closed pipe or a character they cannot show."""
+"""Terminal output: aligned tables, and streams that tolerate closed pipes and characters they cannot encode."""
 
 import contextlib
 import io
@@ -9,19 +9,20 @@ from typing import Any, TextIO
 
 
 def tolerate_closed_pipes() -> None:
-    """Let nothing that is said end the program: what cannot be shown is escaped, what nobody reads is dropped.
+    """Replace stdout and stderr by streams that raise no error for closed pipes and unencodable characters.
 
-    Training then goes on to its end, and its folder says what the pipe did not carry.
+    Output to a closed pipe is discarded, and characters that the encoding does not support are escaped. Training
+    therefore continues, for example, after `head` has exited, and the run folder still contains the complete results.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
-            with contextlib.suppress(OSError, ValueError):  # closed, or no file
+            with contextlib.suppress(OSError, ValueError):  # the stream is closed or has no file descriptor
                 stream.flush()
-                setattr(sys, name, _patient(stream))
+                setattr(sys, name, _tolerant(stream))
 
 
-def _patient(stream: io.TextIOWrapper) -> TextIO:
+def _tolerant(stream: io.TextIOWrapper) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Descriptor(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
@@ -32,25 +33,25 @@ def _patient(stream: io.TextIOWrapper) -> TextIO:
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that leads to nowhere once its reader has gone."""
+    """File descriptor that is redirected to the null device when its pipe is closed."""
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, self.fileno())
+            os.close(null_device)
             return memoryview(data).nbytes
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1, has_total: bool = False) -> str:
-    """Lines of aligned columns, a rule under the first row and, with `has_total`, above the last.
+    """Format rows as aligned columns, with a rule below the header and, with `has_total`, above the last row.
 
     Args:
-        rows: cells, the head first.
-        left: how many columns are aligned to the left; the others, numbers, to the right.
-        has_total: the last row sums up the others.
+        rows: cells of each row; the first row is the header.
+        left: number of left-aligned columns; the other columns contain numbers and are right-aligned.
+        has_total: whether the last row is the sum of the others.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []

@@ -1,8 +1,8 @@
-"""The example report on real images: `python scripts/example_report.py DATA [--write]`.
+"""Write the example report on real images: `python scripts/example_report.py DATA [--write]`.
 
-Trains three convolutions with three seeds on the dog_cat_bird images below DATA as a sweep in
-outputs/sweeps/dog_cat_bird, goes on with it where it was stopped, and writes docs/example_report/, the picture of
-TensorBoard and the section of the README. With `--write` nothing is trained.
+The script trains three convolutions with three seeds on the images in DATA/dog_cat_bird, as the sweep
+outputs/sweeps/dog_cat_bird. A sweep that was stopped is resumed. Then it writes docs/example_report/, the screenshot of
+TensorBoard and the section of docs/comparison.md. With `--write` it trains nothing.
 """
 
 import argparse
@@ -32,12 +32,12 @@ COLUMNS = ("conv", "n", "test, last (%)", "test, best val. (%)", "test loss", "p
 
 
 def run(*command: str, **environment: str) -> None:
-    """A command of ours, from the top of the repository, where paths read as a user would type them."""
+    """Run a Python command in the root of the repository, so that the paths in the report are relative to it."""
     subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ | environment, check=True)
 
 
 def section() -> list[str]:
-    """What the README shows of the report."""
+    """The section of docs/comparison.md: part of the report's table, its sentences, and a figure."""
     lines = (ROOT / REPORT / "table.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
     kept = [rows[0].index(name) for name in COLUMNS]
@@ -51,35 +51,35 @@ def section() -> list[str]:
         rule,
         *table[1:],
         "",
-        lines[2],  # what was read, and what the signs mean
+        lines[2],  # the number of runs, and the meaning of the signs
         "",
         *sentences,
         "",
-        f"![Accuracy and loss with bands over seeds]({REPORT}/curves_epochs.png)",
+        f"![Accuracy and loss with bands over seeds]({REPORT.name}/curves_epochs.png)",
     ]
 
 
 def main() -> None:
-    """Train, compare, write."""
+    """Train, compare the runs, and write the report and the section of docs/comparison.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", help="folder with dog_cat_bird")
-    parser.add_argument("--write", action="store_true", help="only write the report and the section of the README")
-    given = parser.parse_args()
-    if not given.write:
-        if given.data is None:
+    parser.add_argument("data", type=Path, nargs="?", help="folder that contains dog_cat_bird")
+    parser.add_argument("--write", action="store_true", help="train nothing; only write the report and the section")
+    options = parser.parse_args()
+    if not options.write:
+        if options.data is None:
             parser.error("DATA is missing")
-        run("-m", "convbench.train", *COMMAND, "sweep.report=false", CONVBENCH_DATA=str(given.data.resolve()))
+        run("-m", "convbench.train", *COMMAND, "sweep.report=false", CONVBENCH_DATA=str(options.data.resolve()))
     shutil.rmtree(ROOT / REPORT, ignore_errors=True)
     run("-m", "convbench.compare", str(SWEEP), f"output={REPORT}")
-    boards = ROOT / REPORT / "tensorboard"
-    shown = [
-        boards / conv / part
+    tensorboard = ROOT / REPORT / "tensorboard"
+    runs = [
+        tensorboard / conv / part
         for conv in ("standard", "weighted_sum")
         for part in ("mean - sigma", "mean", "mean + sigma")
     ]
-    run("scripts/tensorboard_screenshot.py", str(PICTURE), *map(str, shown))
-    shutil.rmtree(boards)  # binary, and made again in a second
-    write_section(ROOT / "README.md", "example", "example_report.py", section())
+    run("scripts/tensorboard_screenshot.py", str(PICTURE), *map(str, runs))
+    shutil.rmtree(tensorboard)  # the event files are binary, and quick to write again
+    write_section(ROOT / "docs" / "comparison.md", "example", "example_report.py", section())
 
 
 if __name__ == "__main__":

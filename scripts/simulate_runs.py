@@ -1,8 +1,8 @@
-"""Does comparing stay fast with very many runs? `python scripts/simulate_runs.py [--write]`.
+"""Measure time and memory of comparisons of up to 10,000 runs: `python scripts/simulate_runs.py [--write]`.
 
-Writes synthetic run folders (the configurations are real, the numbers drawn), has `convbench.runs` and
-`convbench.compare` read 1,000, 3,000 and 10,000 of them, and measures time and memory into docs/scale.json. With
-`--write` nothing is measured, only the section of docs/comparison.md is written.
+The script writes simulated run folders, with real configurations and random metrics. It measures `convbench.runs` and
+`convbench.compare` on 1,000, 3,000 and 10,000 of them, and writes the results to docs/scale.json and to a section of
+docs/comparison.md. With `--write` it measures nothing, and only writes the section.
 """
 
 import argparse
@@ -41,9 +41,9 @@ LIMITS = {"runs_seconds": 5, "compare_seconds": 30, "compare_megabytes": 1024}
 
 
 def write_runs(folder: Path, count: int) -> None:
-    """Write `count` runs below a folder, twenty seeds of each configuration."""
+    """Write `count` runs to subfolders of a folder, with twenty seeds of each configuration."""
     register_resolvers()
-    draw = random.Random(0)
+    rng = random.Random(0)
     rates = [round(0.4 * 0.8**power, 6) for power in itertools.islice(itertools.count(), 100)]
     variants = itertools.product(rates, options("conv"))
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -51,20 +51,29 @@ def write_runs(folder: Path, count: int) -> None:
             config = compose("train", overrides=[f"conv={conv}", f"optimizer.lr={rate}", f"epochs={EPOCHS}"])
             text = OmegaConf.to_yaml(config, resolve=True)
             variant = config_hash(config, leave_out=("seed",))
-            level = 0.8 - 0.02 * abs(math.log(rate / 0.1)) + draw.gauss(0, 0.01)
+            level = 0.8 - 0.02 * abs(math.log(rate / 0.1)) + rng.gauss(0, 0.01)
             for seed in range(min(SEEDS, count - number * SEEDS)):
-                place = folder / f"conv={conv},optimizer.lr={rate},seed={seed}"
-                place.mkdir(parents=True)
-                (place / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
-                write_numbers(place, conv, seed, level, variant, draw)
+                run_folder = folder / f"conv={conv},optimizer.lr={rate},seed={seed}"
+                run_folder.mkdir(parents=True)
+                (run_folder / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
+                write_numbers(run_folder, conv, seed, level, variant, rng)
 
 
-def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str, draw: random.Random) -> None:
-    """Write `metrics.jsonl` and `results.json` as large as those of a ResNet-20."""
+def write_numbers(run_folder: Path, conv: str, seed: int, level: float, variant: str, rng: random.Random) -> None:
+    """Write `metrics.jsonl` and `results.json` with the size of those of a ResNet-20.
+
+    Args:
+        run_folder: folder to write to.
+        conv: convolution of the run.
+        seed: seed of the run.
+        level: accuracy that the run approaches.
+        variant: hash of the configuration without the seed.
+        rng: generator of the random metrics.
+    """
     rows = []
     for epoch in range(1, EPOCHS + 1):
         share = 1 - math.exp(-epoch / 8)
-        noise = draw.gauss(0, 0.01)
+        noise = rng.gauss(0, 0.01)
         rows.append(
             {
                 "epoch": epoch,
@@ -75,12 +84,12 @@ def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str,
                 "val_accuracy": level * share + noise,
                 "lr": 0.1,
                 "temperature": None,
-                "seconds": 10 + draw.random(),
+                "seconds": 10 + rng.random(),
                 "images_per_second": 4500.0,
             }
         )
-    (place / "metrics.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
-    score = {"loss": rows[-1]["val_loss"], "accuracy": rows[-1]["val_accuracy"]}
+    (run_folder / "metrics.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
+    scores = {"loss": rows[-1]["val_loss"], "accuracy": rows[-1]["val_accuracy"]}
     results: dict[str, Any] = {
         "status": "finished",
         "error": None,
@@ -94,10 +103,10 @@ def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str,
         "seed": seed,
         "epochs": EPOCHS,
         "epochs_done": EPOCHS,
-        "train": score,
-        "val": score,
-        "best": {"epoch": EPOCHS, "val": score, "test": score},
-        "test": score,
+        "train": scores,
+        "val": scores,
+        "best": {"epoch": EPOCHS, "val": scores, "test": scores},
+        "test": scores,
         "began_at": "2026-01-01T00:00:00.000+00:00",
         "ended_at": "2026-01-01T00:05:00.000+00:00",
         "code": "0123456789ab",
@@ -109,28 +118,28 @@ def write_numbers(place: Path, conv: str, seed: int, level: float, variant: str,
             {"name": f"layer{layer}", "description": "16 to 16, 3x3", "status": "swapped", "reason": ""}
             for layer in range(21)
         ],
-        "seconds_per_epoch": 10 + draw.random(),
-        "images_per_second": 4500 + draw.gauss(0, 50),
+        "seconds_per_epoch": 10 + rng.random(),
+        "images_per_second": 4500 + rng.gauss(0, 50),
         "seconds_total": 320.0,
         "peak_memory_bytes": 10**9,
     }
-    (place / "results.json").write_text(to_json(results))
+    (run_folder / "results.json").write_text(to_json(results))
 
 
 def measure(*command: str) -> tuple[float, float]:
-    """Seconds, and megabytes at the most, of a process of ours."""
+    """The time of a command in seconds, and its peak memory in MiB."""
     script = (
         "import resource, subprocess, sys\n"
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    began = time.perf_counter()
-    said = subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True, text=True).stdout
-    return time.perf_counter() - began, int(said) / 1024
+    begin = time.perf_counter()
+    output = subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True, text=True).stdout
+    return time.perf_counter() - begin, int(output) / 1024
 
 
 def measure_all() -> dict[str, Any]:
-    """Every number of runs, the largest last."""
+    """Measure all numbers of runs in `COUNTS`, the largest last."""
     sizes = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in COUNTS:
@@ -161,9 +170,9 @@ def measure_all() -> dict[str, Any]:
 
 
 def section(measured: dict[str, Any]) -> list[str]:
-    """The table, and how it would go on."""
+    """The table, and an extrapolation to ten times the largest number of runs."""
     sizes = measured["sizes"]
-    head = ["runs", "variants", "`runs` lists them in", "`compare` takes", "and at the most", "`index.html`"]
+    head = ["runs", "variants", "time of `runs`", "time of `compare`", "peak memory of `compare`", "`index.html`"]
     rows = [
         [
             f"{size['runs']:,}",
@@ -176,29 +185,31 @@ def section(measured: dict[str, Any]) -> list[str]:
         for size in sizes
     ]
     small, large = sizes[0], sizes[-1]
-    more = large["runs"] - small["runs"]
-    seconds = (large["compare_seconds"] - small["compare_seconds"]) / more
-    memory = (large["compare_megabytes"] - small["compare_megabytes"]) / more
+    difference = large["runs"] - small["runs"]
+    seconds = (large["compare_seconds"] - small["compare_seconds"]) / difference
+    memory = (large["compare_megabytes"] - small["compare_megabytes"]) / difference
     tenfold = 10 * large["runs"]
-    ahead_seconds = large["compare_seconds"] + seconds * (tenfold - large["runs"])
-    ahead_memory = large["compare_megabytes"] + memory * (tenfold - large["runs"])
+    tenfold_seconds = large["compare_seconds"] + seconds * (tenfold - large["runs"])
+    tenfold_memory = large["compare_megabytes"] + memory * (tenfold - large["runs"])
     return [
-        f"Synthetic runs of {measured['epochs']} epochs, {measured['seeds']} seeds of each variant, "
+        f"Simulated runs of {measured['epochs']} epochs, {measured['seeds']} seeds of each variant, "
         f"{measured['cores']} cores, Python {measured['versions']['python']}.",
         "",
         *markdown_table(head, rows, left=0),
         "",
-        f"Each further thousand of runs takes {1000 * seconds:.1f} s and {1000 * memory:.0f} MB more, so {tenfold:,} "
-        f"would take about {ahead_seconds:.0f} s and {ahead_memory / 1024:.1f} GiB: the files are read one "
-        "after the other, and the results of all runs are held at once. Figures draw the 40 best variants, whatever "
-        "their number.",
+        f"Every further 1,000 runs take {1000 * seconds:.1f} s and {1000 * memory:.0f} MB, so that {tenfold:,} runs "
+        f"would take about {tenfold_seconds:.0f} s and {tenfold_memory / 1024:.1f} GiB: the files are read one after "
+        "the other, and the results of all runs are in memory at the same time. Figures show only the 40 best "
+        "variants.",
     ]
 
 
 def main() -> None:
-    """Measure, or write the section."""
+    """Measure unless `--write` is given, write the section, and fail if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="only write the section of docs/comparison.md")
+    parser.add_argument(
+        "--write", action="store_true", help="measure nothing; only write the section of docs/comparison.md"
+    )
     if not parser.parse_args().write:
         MEASURED.write_text(to_json(measure_all(), indent=1) + "\n")
     measured = json.loads(MEASURED.read_text())
@@ -207,7 +218,7 @@ def main() -> None:
         f"{key} {measured['sizes'][-1][key]:.1f}" for key, limit in LIMITS.items() if measured["sizes"][-1][key] > limit
     ]
     if over:
-        raise SystemExit(f"over the limit: {', '.join(over)}")
+        raise SystemExit(f"the limits {LIMITS} are exceeded: {', '.join(over)}")
 
 
 if __name__ == "__main__":

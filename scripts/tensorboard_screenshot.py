@@ -1,6 +1,6 @@
-"""Take a picture of TensorBoard showing some runs: `python scripts/tensorboard_screenshot.py OUT.png RUN [RUN ...]`.
+"""Take a screenshot of TensorBoard with some runs: `python scripts/tensorboard_screenshot.py OUT.png RUN [RUN ...]`.
 
-Needs Chromium (Debian: `apt-get install chromium`).
+The script needs Chromium (Debian: `apt-get install chromium`).
 """
 
 import os
@@ -17,25 +17,29 @@ FLAGS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --disable-backg
 
 
 def wait_for(url: str, seconds: float = 60) -> None:
-    """Return once TensorBoard answers and has read all runs."""
+    """Wait until TensorBoard responds and has read the runs.
+
+    Raises:
+        TimeoutError: It did not respond within `seconds` seconds.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if b"loss/val" in answer.read():
+            with urllib.request.urlopen(url, timeout=2) as response:
+                if b"loss/val" in response.read():
                     return
         except OSError:
             pass
         time.sleep(0.5)
-    raise TimeoutError(f"{url} did not answer")
+    raise TimeoutError(f"{url} did not respond within {seconds:g} s")
 
 
 def main(out: str, *runs: str) -> None:
-    """Start TensorBoard over copies of the runs, photograph it and stop it."""
+    """Start TensorBoard with copies of the runs, take a screenshot, and stop it."""
     with tempfile.TemporaryDirectory() as scratch:
-        above = os.path.commonpath([Path(run).resolve().parent for run in runs])
+        common = os.path.commonpath([Path(run).resolve().parent for run in runs])
         for run in runs:
-            target = Path(scratch, "runs", os.path.relpath(run, above))
+            target = Path(scratch, "runs", os.path.relpath(run, common))
             target.mkdir(parents=True)
             for events in Path(run).glob("events.out.tfevents.*"):
                 shutil.copy(events, target)
@@ -45,14 +49,14 @@ def main(out: str, *runs: str) -> None:
             base = f"http://127.0.0.1:{PORT}"
             wait_for(f"{base}/data/plugin/scalars/tags")
             browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-            picture = [
+            options = [
                 f"--screenshot={Path(out).resolve()}",
                 "--window-size=1400,1000",
                 "--virtual-time-budget=20000",
                 f"--user-data-dir={scratch}/browser",
             ]
             page = f"{base}/?darkMode=false#scalars&_smoothingWeight=0"
-            subprocess.run([browser, *FLAGS.split(), *picture, page], check=True, stderr=subprocess.DEVNULL)
+            subprocess.run([browser, *FLAGS.split(), *options, page], check=True, stderr=subprocess.DEVNULL)
         finally:
             server.terminate()
             server.wait()

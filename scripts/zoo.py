@@ -1,9 +1,9 @@
-"""Examine and train the whole zoo and write docs/zoo.md: `python scripts/zoo.py [--costs | --write]`.
+"""Examine and train all convolutions, and write docs/zoo.md: `python scripts/zoo.py [--costs | --write]`.
 
-Measures into docs/zoo.json: every conv in a ResNet-20 (parameters, MACs, the verdict of the doctor), every network,
-and a sweep over the convs on the dog_cat_bird images into outputs/zoo/, where finished runs are kept and stopped ones
-resumed. With `--costs` parameters, MACs and the verdicts of the doctor are measured again and the results of the sweep
-kept; with `--write` nothing is measured, only the page is written.
+The script writes to docs/zoo.json: every convolution in a ResNet-20 (parameters, multiply-accumulate operations, the
+verdict of the doctor), every network, and the results of a sweep over convolutions on dog_cat_bird. The runs of the
+sweep are in outputs/zoo/; finished runs are kept, and stopped runs are resumed. With `--costs` everything but the sweep
+is measured again. With `--write` nothing is measured, and only the page is written.
 """
 
 import argparse
@@ -31,7 +31,8 @@ MEASURED = ROOT / "docs" / "zoo.json"
 PAGE = ROOT / "docs" / "zoo.md"
 
 NETWORK = ("model.depth=20",)
-# Those that take less than a minute an epoch on two cores; from_scratch is the standard convolution again.
+# The convolutions in the sweep: those that take less than a minute per epoch on two cores. from_scratch is left out,
+# because it computes the standard convolution.
 SWEPT = ("standard", "weighted_sum", "blueprint_s", "depthwise_separable", "grouped", "ghost", "partial", "coordconv")
 SWEPT += ("weight_standardised", "large_kernel", "pyramidal", "dynamic")
 PETS = ("experiment=dog_cat_bird", "epochs=5", "seed=0", "engine.compile=false")
@@ -39,21 +40,21 @@ KEPT = ("params", "macs", "seconds_per_epoch", "test", "device", "versions", "ep
 
 
 def built(*overrides: str) -> BuiltNetwork:
-    """The network of a configuration for the images of the data set `shapes`, 3x32x32 in ten classes."""
+    """The network of a configuration for the data set `shapes`: 3x32x32 images and ten classes."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("train", overrides=list(overrides))
     return build_network(config, instantiate(config.data, "data").spec())
 
 
 def verdict(conv: str) -> str:
-    """What the doctor says of a conv in its last line."""
+    """The summary of the doctor's findings for a convolution: the last line of its output."""
     command = [sys.executable, "-m", "convbench.doctor", f"conv={conv}"]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
     return done.stdout.strip().splitlines()[-1].partition(": ")[2]
 
 
 def examine() -> dict[str, Any]:
-    """Every conv in the network of the table."""
+    """The costs and the verdict of the doctor of every convolution in the network `NETWORK`."""
     examined = {}
     for conv in options("conv"):
         network = built(*NETWORK, f"conv={conv}")
@@ -69,13 +70,13 @@ def examine() -> dict[str, Any]:
 
 
 def networks() -> dict[str, Any]:
-    """Every network as its yaml has it, with standard convolutions."""
+    """The costs of every network with the arguments in its yaml and standard convolutions."""
     counted = {}
     for model in options("model"):
         try:
             network = built(f"model={model}")
         except UserError as error:  # timm may not be installed
-            print(f"{model} is left out: {error}")
+            print(f"the network {model} is left out: {error}")
             continue
         summary = network.summary
         counted[model] = {"network": network.name, "params": summary.parameters, "macs": summary.macs}
@@ -83,7 +84,7 @@ def networks() -> dict[str, Any]:
 
 
 def sweep() -> dict[str, Any]:
-    """Train every conv on real images; gives their results."""
+    """The results of a training run on real images for every convolution in `SWEPT`; missing runs are trained."""
     status = {}
     for path in RUNS.glob("*/results.json"):
         status[json.loads(path.read_text())["conv"]] = (path.parent, json.loads(path.read_text())["status"])
@@ -91,14 +92,14 @@ def sweep() -> dict[str, Any]:
         if state != "finished":
             subprocess.run([sys.executable, "-m", "convbench.train", f"resume={folder}"], cwd=ROOT, check=True)
     if missing := [conv for conv in SWEPT if conv not in status]:
-        words = ["-m", *PETS, f"conv={','.join(missing)}", f"hydra.sweep.dir='{RUNS}'"]
-        subprocess.run([sys.executable, "-m", "convbench.train", *words], cwd=ROOT, check=True)
+        arguments = ["-m", *PETS, f"conv={','.join(missing)}", f"hydra.sweep.dir='{RUNS}'"]
+        subprocess.run([sys.executable, "-m", "convbench.train", *arguments], cwd=ROOT, check=True)
     results = [json.loads(path.read_text()) for path in RUNS.glob("*/results.json")]
     return {result["conv"]: {key: result[key] for key in KEPT} for result in sorted(results, key=lambda r: r["conv"])}
 
 
 def catalogue() -> list[str]:
-    """A row for each conv: the comment in its yaml, its implementations, and what becomes of layers it cannot take."""
+    """A row for each convolution: the first comment in its yaml, and its implementations."""
     rows = []
     for conv in options("conv"):
         yaml = load_option("conv", conv, "conv")
@@ -109,7 +110,7 @@ def catalogue() -> list[str]:
 
 
 def in_resnet(measured: dict[str, Any]) -> list[str]:
-    """A row for each conv in one network."""
+    """A row for each convolution with its costs in the network `NETWORK`."""
     standard = measured["examined"]["standard"]
     rows = [
         [
@@ -123,21 +124,21 @@ def in_resnet(measured: dict[str, Any]) -> list[str]:
         ]
         for conv, one in measured["examined"].items()
     ]
-    head = ["conv", "doctor", "swapped", "parameters", "of standard's", "MACs", "of standard's"]
+    head = ["conv", "doctor", "swapped", "parameters", "relative to standard", "MACs", "relative to standard"]
     return [*markdown_table(head, rows, left=2), "", f"In {standard['network']}, 10 classes, 3x32x32 images."]
 
 
 def of_networks(measured: dict[str, Any]) -> list[str]:
-    """A row for each network."""
+    """A row for each network with its costs."""
     rows = [
         [f"`{model}`", one["network"], f"{one['params']:,}", f"{one['macs'] / 1e6:.2f} M"]
         for model, one in measured["networks"].items()
     ]
-    return markdown_table(["model", "as its yaml has it", "parameters", "MACs"], rows, left=2)
+    return markdown_table(["model", "network by default", "parameters", "MACs"], rows, left=2)
 
 
 def on_real_images(measured: dict[str, Any]) -> list[str]:
-    """A row for each conv of the sweep, the best first."""
+    """A row for each convolution of the sweep, highest test accuracy first."""
     runs = sorted(measured["sweep"].items(), key=lambda item: -item[1]["test"]["accuracy"])
     rows = []
     for conv, run in runs:
@@ -153,24 +154,24 @@ def on_real_images(measured: dict[str, Any]) -> list[str]:
                 f"{run['seconds_per_epoch']:.1f}",
             ]
         )
-    one = runs[0][1]
+    first, convs = runs[0][1], ",".join(sorted(measured["sweep"]))
     return [
         *markdown_table(["conv", "test %", "test loss", "parameters", "MACs", "swapped", "s/epoch"], rows),
         "",
-        f"`python -m convbench.train -m {' '.join(PETS)} conv={','.join(sorted(measured['sweep']))}`, {one['model']},",
-        f"{one['epochs']} epochs, on {one['device']}, torch {one['versions']['torch']}, n = 1.",
+        f"`python -m convbench.train -m {' '.join(PETS)} conv={convs}`, {first['model']},",
+        f"{first['epochs']} epochs, on {first['device']}, torch {first['versions']['torch']}, n = 1.",
     ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="measure nothing, only write the page")
+    parser.add_argument("--write", action="store_true", help="measure nothing; only write the page")
     os.environ.setdefault("CONVBENCH_DATA", str(ROOT / "datasets"))
     register_resolvers()
-    parser.add_argument("--costs", action="store_true", help="train nothing, keep the results of the sweep")
-    given = parser.parse_args()
-    if not given.write:
-        trained = json.loads(MEASURED.read_text())["sweep"] if given.costs else sweep()
+    parser.add_argument("--costs", action="store_true", help="train nothing; keep the results of the sweep")
+    arguments = parser.parse_args()
+    if not arguments.write:
+        trained = json.loads(MEASURED.read_text())["sweep"] if arguments.costs else sweep()
         found = {"examined": examine(), "networks": networks(), "sweep": trained}
         MEASURED.write_text(to_json(found, indent=1) + "\n")
     results = json.loads(MEASURED.read_text())

@@ -1,4 +1,4 @@
-"""The functions for programs of one's own, through the examples of docs/python.md and at their edges."""
+"""The Python interface: the examples of docs/python.md, and each function with unusual arguments."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ import convbench
 from convbench.errors import UserError
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
-EARLIER = Path(__file__).parent / "run_folders" / "earlier_version"
+EARLIER_RUNS = Path(__file__).parent / "run_folders" / "earlier_version"
 
 
 def network() -> nn.Sequential:
@@ -27,7 +27,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1))
 
 
-def test_the_examples_of_the_page_run_in_order(tmp_path: Path) -> None:
+def test_the_examples_of_the_documentation_run_in_order(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) > 8
     code = ""
@@ -44,7 +44,7 @@ def test_the_examples_of_the_page_run_in_order(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_importing_the_package_loads_no_torch_and_takes_a_tenth_of_a_second(tmp_path: Path) -> None:
+def test_importing_the_package_does_not_import_torch_and_takes_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
     code = "import sys, time; start = time.perf_counter(); import convbench; took = time.perf_counter() - start\n"
     code += "assert not {'torch', 'hydra', 'numpy'} & set(sys.modules); print(took)"
     times = [
@@ -54,7 +54,7 @@ def test_importing_the_package_loads_no_torch_and_takes_a_tenth_of_a_second(tmp_
     assert min(times) < 0.1
 
 
-def test_the_page_of_help_is_there_within_a_second() -> None:
+def test_help_is_printed_within_a_second() -> None:
     def seconds() -> float:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "convbench.train", "--help"], capture_output=True, check=True)
@@ -63,7 +63,7 @@ def test_the_page_of_help_is_there_within_a_second() -> None:
     assert min(seconds() for _ in range(3)) < 1
 
 
-def test_a_command_of_the_same_name_does_not_take_the_place_of_a_function() -> None:
+def test_importing_a_command_does_not_replace_the_function_of_the_same_name() -> None:
     import importlib
 
     function = convbench.compare
@@ -76,7 +76,7 @@ def test_a_command_of_the_same_name_does_not_take_the_place_of_a_function() -> N
 @pytest.mark.parametrize(
     "name", sorted(path.stem for path in (Path(convbench.__file__).parents[1] / "conf" / "conv").glob("*.yaml"))
 )
-def test_every_option_of_conv_can_be_swapped_in_by_its_name(name: str) -> None:
+def test_every_option_of_conv_can_replace_a_layer_by_its_name(name: str) -> None:
     layer = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1))
     swapped, report = convbench.swap_convs(layer, name, skip=[])
     assert len(report.swapped) == 1
@@ -85,7 +85,7 @@ def test_every_option_of_conv_can_be_swapped_in_by_its_name(name: str) -> None:
     assert getattr(convbench.convs, kind.__name__) is kind
 
 
-def test_an_option_brings_the_skip_of_its_yaml_which_can_be_overridden() -> None:
+def test_an_option_uses_the_skip_of_its_yaml_unless_skip_is_given() -> None:
     _, report = convbench.swap_convs(network(), "dynamic")
     assert [row.reason for row in report.skipped] == ["first"]
     _, report = convbench.swap_convs(network(), "dynamic", skip=["1x1"], num_experts=2)
@@ -102,7 +102,7 @@ def test_an_option_brings_the_skip_of_its_yaml_which_can_be_overridden() -> None
     ],
     ids=["class", "path", "partial", "function"],
 )
-def test_classes_paths_and_functions_are_taken_too(conv: Any) -> None:
+def test_classes_dotted_paths_and_functions_can_replace_layers(conv: Any) -> None:
     swapped, report = convbench.swap_convs(network(), conv)
     assert len(report.swapped) == 3
     assert swapped(torch.randn(1, 3, 9, 9)).shape == (1, 8, 5, 5)
@@ -112,12 +112,12 @@ def test_classes_paths_and_functions_are_taken_too(conv: Any) -> None:
     ("conv", "arguments"),
     [("weighted_sums", {}), ("dynamic", {"experts": 3}), (convbench.convs.StandardConv2d, {"stride": 2})],
 )
-def test_a_mistake_in_a_swap_is_a_user_error(conv: Any, arguments: dict[str, Any]) -> None:
+def test_wrong_arguments_of_swap_convs_raise_a_user_error(conv: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         convbench.swap_convs(network(), conv, **arguments)
 
 
-def test_the_temperature_reaches_every_convolution_that_has_one() -> None:
+def test_set_temperature_sets_the_temperature_of_every_convolution_that_has_one() -> None:
     swapped, _ = convbench.swap_convs(network(), "odconv", skip=[])
     convbench.set_temperature(swapped, 7.5)
     assert [layer.temperature.item() for layer in swapped if hasattr(layer, "temperature")] == [7.5] * 3
@@ -137,10 +137,10 @@ def test_the_auxiliary_loss_is_the_sum_over_the_convolutions_and_zero_without_an
 
 @pytest.fixture(scope="module")
 def run() -> Any:
-    return convbench.load_run(EARLIER / "finished")
+    return convbench.load_run(EARLIER_RUNS / "finished")
 
 
-def test_a_run_gives_results_rows_configuration_and_classes(run: Any) -> None:
+def test_a_run_has_results_rows_configuration_and_classes(run: Any) -> None:
     assert run.status == "finished"
     assert run.results["params"] == run.record.results["params"] > 0
     assert [row["epoch"] for row in run.rows] == [1, 2]
@@ -148,7 +148,7 @@ def test_a_run_gives_results_rows_configuration_and_classes(run: Any) -> None:
     assert len(run.classes) == 10
 
 
-def test_the_transform_of_a_run_takes_paths_images_and_arrays_alike(run: Any, tmp_path: Path) -> None:
+def test_the_transform_gives_equal_inputs_for_a_path_an_image_and_an_array(run: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     given = [tmp_path / "image.png", str(tmp_path / "image.png"), Image.fromarray(pixels), pixels]
@@ -157,27 +157,27 @@ def test_the_transform_of_a_run_takes_paths_images_and_arrays_alike(run: Any, tm
     assert all(torch.equal(first, other) for other in others)
 
 
-def test_the_network_of_a_run_predicts_what_the_command_predicts(run: Any, tmp_path: Path, run_here: Any) -> None:
+def test_the_network_of_a_run_has_the_predictions_of_the_command(run: Any, tmp_path: Path, run_here: Any) -> None:
     import csv
     import shutil
 
     folder, images = tmp_path / "run", tmp_path / "images"
-    shutil.copytree(EARLIER / "finished", folder)
+    shutil.copytree(EARLIER_RUNS / "finished", folder)
     images.mkdir()
     generator = np.random.default_rng(0)
     for index in range(6):
         Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(images / f"{index}.png")
     assert run_here("evaluate", f"run={folder}", f"images={images}").code == 0
     with next(folder.rglob("predictions.csv")).open() as file:
-        said = {row["id"]: row["label"] for row in csv.DictReader(file)}
+        predictions = {row["id"]: row["label"] for row in csv.DictReader(file)}
     trained = convbench.load_run(folder).network()
     with torch.no_grad():
         batch = torch.stack([run.transform(path) for path in sorted(images.iterdir())])
         guesses = [run.classes[index] for index in trained(batch).argmax(1).tolist()]
-    assert said == {f"{index}.png": guess for index, guess in enumerate(guesses)}
+    assert predictions == {f"{index}.png": guess for index, guess in enumerate(guesses)}
 
 
-def test_loading_a_network_leaves_the_threads_of_the_process_alone(run: Any) -> None:
+def test_loading_a_network_does_not_change_the_number_of_threads(run: Any) -> None:
     assert run.config["engine"]["threads"] == 1
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -188,16 +188,16 @@ def test_loading_a_network_leaves_the_threads_of_the_process_alone(run: Any) -> 
         torch.set_num_threads(before)
 
 
-def test_what_is_no_run_and_what_is_no_folder_are_refused(tmp_path: Path) -> None:
+def test_folders_that_are_not_runs_and_unknown_settings_are_refused(tmp_path: Path) -> None:
     for call in (lambda: convbench.load_run(tmp_path), lambda: convbench.compare([tmp_path / "none"])):
         with pytest.raises(UserError):
             call()
     with pytest.raises(UserError):
-        convbench.compare([EARLIER / "sweep"], target=3)
+        convbench.compare([EARLIER_RUNS / "sweep"], target=3)
 
 
-def test_a_comparison_is_rows_of_plain_values() -> None:
-    table = convbench.compare([EARLIER / "sweep"], difference=1.0)
+def test_a_comparison_consists_of_rows_of_plain_values() -> None:
+    table = convbench.compare([EARLIER_RUNS / "sweep"], difference=1.0)
     assert [row["conv"] for row in table.rows] == ["standard", "dynamic"]
     assert all(isinstance(value, str | int | float | None) for row in table.rows for value in row.values())
     assert {row["n"] for row in table.rows} == {1}

@@ -1,4 +1,4 @@
-"""The published parameter counts, from the command that prints them."""
+"""`convbench.describe`: the published parameter counts and shapes, and the form of the table."""
 
 import pytest
 
@@ -8,14 +8,14 @@ DOG_CAT_BIRD = ("experiment=dog_cat_bird", "data=folder")
 
 
 def total(text: str) -> tuple[int, int]:
-    """Parameters and MACs of the last row."""
+    """The parameters and MACs in the last row."""
     *_, parameters, macs = text.splitlines()[-1].split()
     return int(parameters.replace(",", "")), int(macs.replace(",", ""))
 
 
 @pytest.fixture
 def three_classes(tmp_path):
-    """A folder with the classes of the dog-cat-bird data; describe looks at names only."""
+    """A folder with the classes of the dog-cat-bird data set; `describe` reads only the names of the files."""
     for split in ("train", "val", "test"):
         for kind in ("bird", "cat", "dog"):
             folder = tmp_path / "dog_cat_bird" / split / kind
@@ -39,13 +39,13 @@ def test_torchvisions_resnet18_has_the_published_parameters(run_here):
     assert "20 of 20 convs are weighted_sum" in swapped.out
 
 
-def test_our_resnet18_has_the_same(run_here):
+def test_our_resnet18_has_the_costs_of_torchvisions_resnet18(run_here):
     ours = ("model.depth=18", "model.stem=7x7", "model.num_classes=1000", "data.image_size=224")
     assert total(run_here("describe", *ours).out) == total(run_here("describe", *RESNET18).out)
 
 
-def outputs(text: str, names: list[str]) -> str:
-    """The shapes that the named layers put out, in the order of the names."""
+def output_shapes(text: str, names: list[str]) -> str:
+    """The output shapes of the named layers, in the order of the names."""
     rows = {words[0]: words[2] for words in map(str.split, text.splitlines()) if len(words) > 4}
     return " ".join(rows[name] for name in names)
 
@@ -88,11 +88,11 @@ def outputs(text: str, names: list[str]) -> str:
         ),
     ],
 )
-def test_the_published_shapes_are_printed(run_here, arguments, layers, shapes):
-    assert outputs(run_here("describe", *arguments).out, layers) == shapes
+def test_the_output_shapes_are_those_of_the_publications(run_here, arguments, layers, shapes):
+    assert output_shapes(run_here("describe", *arguments).out, layers) == shapes
 
 
-def test_the_table_is_aligned_and_adds_up(run_here):
+def test_the_table_is_aligned_and_its_totals_are_sums(run_here):
     lines = run_here("describe", "model.depth=20").out.splitlines()
     head = next(index for index, line in enumerate(lines) if line.startswith("layer "))
     rows = [line for line in lines[head + 1 :] if not line.startswith("-")]
@@ -102,6 +102,6 @@ def test_the_table_is_aligned_and_adds_up(run_here):
     assert sum(int(row.split()[-2].replace(",", "")) for row in rows[:-1]) == total("\n".join(lines))[0]
 
 
-def test_describe_leaves_nothing_behind(run_here, tmp_path):
+def test_describe_writes_no_files(run_here, tmp_path):
     assert run_here("describe", "conv=dynamic").code == 0
     assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""Measure what is fast: a clock, a ceiling to compare with, the choice of implementations, the suites of `bench`."""
+"""The suites of `convbench.bench`, the roofline that they compare with, and the files that they write."""

@@ -1,9 +1,11 @@
-"""A training loop in rungs: from how the popular scripts have it to everything that makes it fast.
+"""An ablation of techniques that make a training loop fast.
 
-The bottom rung is what most scripts on the web do. Each technique is a switch of its own, so that a loop can be built
-with any set of them: those of PyTorch's performance tuning guide, and data on the device.
+The baseline, a loop without any technique, does what most training scripts on the web do. Each technique can be
+switched on by itself, so that a loop can have any subset of them. The techniques are those of PyTorch's performance
+tuning guide, and data on the device.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +25,12 @@ LR = 0.01
 
 @dataclass(frozen=True)
 class Technique:
-    """A switch of the loop.
+    """A technique that a training loop can use or not.
 
     Attributes:
-        name: in tables.
-        text: what it does.
-        devices: types of device on which it can be switched.
+        name: name of the technique in tables.
+        text: description of what it does.
+        devices: types of device on which it can be switched on and off.
     """
 
     name: str
@@ -38,41 +40,47 @@ class Technique:
 
 _AUTO = "fastest implementations"
 TECHNIQUES = (
-    Technique("device augmentation", "crops and flips of the whole batch at once, instead of one PIL image at a time"),
-    Technique("data on the device", "uint8 images where the network is, instead of a DataLoader"),
-    Technique("grad=None", "gradients are dropped instead of filled with zeros"),
-    Technique("no host reads", "loss and accuracy are added up where they are, not read with .item() in every step"),
-    Technique("no bias before norm", "convolutions have no bias that the batch norm behind them takes away again"),
-    Technique("tuned kernels", "cudnn.benchmark, and TF32 products", ("cuda",)),
-    Technique("channels_last", "images and weights lie in memory channel by channel within a pixel"),
-    Technique("autocast", "bfloat16 where it is safe", ("cuda",)),
-    Technique("fused optimizer", "one kernel updates all weights"),
-    Technique(_AUTO, "each layer takes the implementation that measured fastest: conv.implementation=auto"),
+    Technique("device augmentation", "crops and flips of a whole batch at once, instead of one PIL image at a time"),
+    Technique("data on the device", "the uint8 images are stored on the device of the network, without a DataLoader"),
+    Technique("grad=None", "gradients are set to None instead of filled with zeros"),
+    Technique("no host reads", "loss and accuracy are summed on the device, not read with .item() in every step"),
+    Technique("no bias before norm", "convolutions have no bias, because the batch norm after them subtracts it again"),
+    Technique("tuned kernels", "cudnn.benchmark=True, and TF32 matrix products", ("cuda",)),
+    Technique("channels_last", "images and weights are in the memory format channels_last"),
+    Technique("autocast", "mixed precision with bfloat16", ("cuda",)),
+    Technique("fused optimizer", "one kernel updates all parameters"),
+    Technique(_AUTO, "each layer uses its fastest implementation, as measured: conv.implementation=auto"),
     Technique("compile", "torch.compile"),
-    Technique("CUDA graph", "the whole step is one launch: torch.compile's mode reduce-overhead", ("cuda",)),
+    Technique("CUDA graph", "one launch for a whole step: torch.compile in the mode reduce-overhead", ("cuda",)),
 )
 
 
 def techniques(device: torch.device, has_choice: bool) -> list[str]:
-    """Names of those that this type of device has, for a network whose convolutions leave their implementation open."""
+    """The names of the techniques that apply to a device.
+
+    Args:
+        device: device to train on.
+        has_choice: whether the network has convolutions with the implementation `auto`.
+    """
     names = [technique.name for technique in TECHNIQUES if device.type in technique.devices]
     return [name for name in names if has_choice or name != _AUTO]
 
 
 class Loop:
-    """A training loop with some of the techniques.
+    """A training loop that uses some of the techniques.
 
     Args:
-        build: makes the network, with convolutions swapped; called with whether convolutions before a norm have a bias.
-        choose: gives convolutions that leave it open the fastest implementation; called with the network on its device,
-            the precision and the memory format.
+        build: builds the network with swapped convolutions; its argument says whether convolutions before a norm have
+            a bias.
+        choose: sets the fastest implementation in convolutions that have the implementation `auto`; its arguments are
+            the network on its device, the precision and the memory format.
         splits: the images, on the CPU.
-        augment: how training images are varied: cropped and flipped.
-        num_classes: of the data.
-        batch_size: images of a step.
-        device: where to train.
-        names: of the techniques in use.
-        seed: of weights, order and augmentation.
+        augment: augmentation of the training images: crops and flips.
+        num_classes: number of classes.
+        batch_size: number of images in a step.
+        device: device to train on.
+        names: names of the techniques in use.
+        seed: seed of the initial weights, the order of the images and the augmentation.
     """
 
     def __init__(
@@ -105,10 +113,10 @@ class Loop:
         )
         self.autocast = autocast(device, precision)
         self.sums = torch.zeros(2, device=device)
-        self.batches = self._forever(splits, augment, channels_last, num_classes, batch_size, seed)
+        self.batches = self._endless_batches(splits, augment, channels_last, num_classes, batch_size, seed)
 
     def steps(self, count: int) -> None:
-        """Train so many steps."""
+        """Train for `count` steps."""
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = "tuned kernels" in self.names
             torch.set_float32_matmul_precision("high" if "tuned kernels" in self.names else "highest")
@@ -128,7 +136,7 @@ class Loop:
         else:
             self.loss, self.correct = loss.item(), correct.item()
 
-    def _forever(
+    def _endless_batches(
         self, splits: Splits, augment: Augment, channels_last: bool, num_classes: int, batch_size: int, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         renderer = Renderer(splits.mean, splits.std, augment, channels_last, self.device)
@@ -139,10 +147,10 @@ class Loop:
                 split.images.to(self.device), split.labels.to(self.device), split.indices.to(self.device), split.names
             )
             batches = TrainBatches(resident, batch_size, renderer, num_classes, seed)
-            return (batch for epoch in _count() for batch in batches.epoch(epoch))
-        return self._loaded(splits, augment, renderer, batch_size, seed)
+            return (batch for epoch in itertools.count() for batch in batches.epoch(epoch))
+        return self._data_loader_batches(splits, augment, renderer, batch_size, seed)
 
-    def _loaded(
+    def _data_loader_batches(
         self, splits: Splits, augment: Augment, renderer: Renderer, batch_size: int, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         on_device = "device augmentation" in self.names
@@ -155,7 +163,7 @@ class Loop:
             persistent_workers=True,
             pin_memory=self.device.type == "cuda",
         )
-        for epoch in _count():
+        for epoch in itertools.count():
             for index, (images, labels) in enumerate(loader):
                 images, labels = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
                 if on_device:
@@ -168,7 +176,7 @@ class Loop:
 
 
 class _Samples(Dataset[tuple[Any, int]]):
-    """One image at a time, as data sets on the web give them: a PIL image through a transform, or as it is."""
+    """One image at a time: a PIL image after a transform, as in most scripts, or the uint8 tensor `(C, H, W)`."""
 
     def __init__(self, splits: Splits, transform: Callable[[Any], Tensor] | None) -> None:
         self.split = splits.train
@@ -200,10 +208,3 @@ def _pil_transform(splits: Splits, augment: Augment) -> Callable[[Any], Tensor]:
     if augment.flip:
         steps.append(transforms.RandomHorizontalFlip())
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(splits.mean, splits.std)])
-
-
-def _count() -> Iterator[int]:
-    epoch = 0
-    while True:
-        yield epoch
-        epoch += 1

@@ -1,4 +1,4 @@
-"""`suite=layers`: what each implementation of each convolution costs in the layers of a network."""
+"""Time, memory and operations of each implementation of each convolution in the layers of a network."""
 
 import contextlib
 import itertools
@@ -21,17 +21,17 @@ from convbench.tuning.implementations import training_call
 
 _FORMATS = {"channels_last": torch.channels_last, "channels_first": torch.contiguous_format}
 DIRECTIONS = ("forward", "training")
-_SECONDS = 1.0  # for the rounds of one case; a slow one gets fewer
+_SECONDS = 1.0  # time limit for all rounds of one case, in seconds; slow cases get fewer rounds
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A convolution of a network, as `nn.Conv2d` knows it, and how often the network has it.
+    """The shape of a convolution in a network, and the number of convolutions with this shape.
 
     Attributes:
-        arguments: of `nn.Conv2d`.
-        size: `(H, W)` of the input.
-        count: times that the network has it.
+        arguments: keyword arguments of `nn.Conv2d`.
+        size: spatial size `(H, W)` of the input.
+        count: number of convolutions of this shape in the network.
     """
 
     arguments: Mapping[str, Any]
@@ -39,21 +39,22 @@ class LayerShape:
     count: int
 
     def __str__(self) -> str:
-        of = self.arguments
-        kernel, stride = "x".join(map(str, of["kernel_size"])), of["stride"][0]
-        striding = f"/{stride}" if stride != 1 else ""
-        return f"{of['in_channels']}-{of['out_channels']} {kernel}{striding} {'x'.join(map(str, self.size))}"
+        arguments = self.arguments
+        channels = f"{arguments['in_channels']}-{arguments['out_channels']}"
+        kernel, stride = "x".join(map(str, arguments["kernel_size"])), arguments["stride"][0]
+        stride_suffix = f"/{stride}" if stride != 1 else ""
+        return f"{channels} {kernel}{stride_suffix} {'x'.join(map(str, self.size))}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured.
+    """A measurement to make.
 
     Attributes:
-        network, layer: where the layer is from, and which.
+        network, layer: name of the network, and shape of the layer.
         conv: name of the convolution.
-        factory: makes it, by `nn.Conv2d`'s arguments.
-        implementation: what computes it; empty for a class without a choice.
+        factory: callable that builds the convolution from the arguments of `nn.Conv2d`.
+        implementation: name of the implementation; empty for a class that has only one.
         precision: `none`, `bf16` or `fp16`.
         memory_format: `channels_last` or `channels_first`.
         direction: `forward`, or `training` for forward and backward.
@@ -71,16 +72,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Case:
-    """What came of a plan.
+    """The result of a measurement.
 
     Attributes:
-        network, layer, conv, implementation, precision, memory_format, direction: as planned.
-        count: times that the network has the layer.
-        batch: images.
-        seconds, spread: median, and half the distance of the quartiles as a share of it.
-        memory: bytes at the peak beyond what is there before and after, or None where that cannot be told.
-        flops, traffic: operations of the method, and bytes of its input, output and parameters, each once a pass.
-        share: of the ceiling: the least time for these operations and bytes over the measured time.
+        network, layer, conv, implementation, precision, memory_format, direction: as in the plan.
+        count: number of convolutions of this shape in the network.
+        batch: number of images.
+        seconds: median time, in seconds.
+        spread: half the interquartile range, divided by the median.
+        memory: peak memory during the call, minus the memory in use before it, in bytes; None where it is unknown.
+        flops: floating-point operations of the reference implementation; a backward pass counts as two forward passes.
+        traffic: size of input, output and parameters, each counted once a pass, in bytes.
+        share: share of the roofline: the least time for these operations and bytes, divided by the measured time.
     """
 
     network: str
@@ -101,28 +104,34 @@ class Case:
 
 
 def shapes(network: str) -> list[LayerShape]:
-    """The distinct convolutions of `resnet14`, `resnet20`, `resnet18` (32 x 32 pixels), or of the `image` of S4.
+    """The distinct convolution shapes of a network.
+
+    Args:
+        network: `resnet14`, `resnet20`, `resnet18` or another depth, for inputs of 32 x 32 pixels; or `image`, one 3x3
+            convolution of an image of 860 x 1600 pixels ("Unboxing the blackbox: convolutions", S4).
 
     Raises:
-        UserError: for another name.
+        UserError: There is no such network.
     """
-    if network == "image":  # (1, 3, 860, 1600), "Unboxing the blackbox: convolutions"
+    if network == "image":
         return [_shape(nn.Conv2d(3, 3, 3, padding=1, bias=False, device="meta"), (860, 1600), 1)]
     if not network.removeprefix("resnet").isdigit():
-        raise UserError(f"there are no layers of {network!r}; choose resnet14, resnet20, resnet18 or image (networks)")
+        raise UserError(
+            f"there are no layers of {network!r}; choose resnet14, resnet20, resnet18 or image (layers.networks)"
+        )
     with torch.device("meta"):
-        plain = ResNet(int(network.removeprefix("resnet")), 10)
+        resnet = ResNet(int(network.removeprefix("resnet")), 10)
     found: dict[str, LayerShape] = {}
 
-    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record_shape(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         size = (inputs[0].shape[2], inputs[0].shape[3])
         key = f"{conv!r} {size}"
         found[key] = _shape(conv, size, found[key].count + 1 if key in found else 1)
 
-    for module in plain.modules():
+    for module in resnet.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(note)
-    plain(torch.empty(1, 3, 32, 32, device="meta"))
+            module.register_forward_hook(record_shape)
+    resnet(torch.empty(1, 3, 32, 32, device="meta"))
     return list(found.values())
 
 
@@ -138,34 +147,43 @@ def plans(
     formats: Sequence[str],
     device: torch.device,
 ) -> list[Plan]:
-    """Everything that there is to measure: what a convolution refuses, or is written for another device, is left out.
+    """All measurements to make.
+
+    Layers that a convolution does not support, and implementations for another device, are left out.
+
+    Args:
+        convs: factory of each convolution, by name.
+        networks: names of networks, see `shapes`.
+        precisions: `none`, `bf16` or `fp16`.
+        formats: `channels_last` or `channels_first`.
+        device: device to measure on.
 
     Raises:
-        UserError: for a name that does not exist.
+        UserError: There is no such network, precision or memory format.
     """
     for memory_format in formats:
         if memory_format not in _FORMATS:
-            raise UserError(f"there is no memory format {memory_format!r}; choose {one_of(_FORMATS)} (formats)")
+            raise UserError(f"there is no memory format {memory_format!r}; choose {one_of(_FORMATS)} (layers.formats)")
     for precision in precisions:
         if precision not in AUTOCAST:
-            raise UserError(f"there is no precision {precision!r}; choose {one_of(AUTOCAST)} (precisions)")
+            raise UserError(f"there is no precision {precision!r}; choose {one_of(AUTOCAST)} (layers.precisions)")
     found = []
     for network in networks:
         for layer, (name, factory) in itertools.product(shapes(network), convs.items()):
-            rest = itertools.product(_implementations(factory, layer, device), precisions, formats, DIRECTIONS)
-            found += [Plan(network, layer, name, factory, *choice) for choice in rest]
+            choices = itertools.product(_implementations(factory, layer, device), precisions, formats, DIRECTIONS)
+            found += [Plan(network, layer, name, factory, *choice) for choice in choices]
     return found
 
 
 def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceiling: Roofline) -> Case | None:
-    """Time one layer; None if the implementation refuses an input of this size.
+    """Measure one layer; returns None if the implementation does not support inputs of this size.
 
     Args:
-        plan: what to time.
-        batch_size: images; of the network `image` always one.
-        rounds: measurements, of which the median counts; fewer where one takes long.
-        device: where.
-        ceiling: what the device can do in this precision.
+        plan: measurement to make.
+        batch_size: number of images; the network `image` always has one.
+        rounds: number of repetitions, of which the median is reported; slow cases get fewer.
+        device: device to measure on.
+        ceiling: roofline of the device in this precision.
     """
     batch = 1 if plan.network == "image" else batch_size
     conv = plan.factory(**plan.layer.arguments)
@@ -181,10 +199,10 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
     except UserError:
         return None
     memory = peak_memory_of(call, device)
-    affordable = max(3, round(_SECONDS / max(seconds(call, device), 1e-6)))
-    times = in_turns({"": call}, device, min(rounds, affordable))[""]
-    passes = 3 if plan.direction == "training" else 1  # backward does about twice the work
-    flops, traffic = (passes * amount for amount in _work(plan, batch))
+    most_rounds = max(3, round(_SECONDS / max(seconds(call, device), 1e-6)))
+    times = in_turns({"": call}, device, min(rounds, most_rounds))[""]
+    passes = 3 if plan.direction == "training" else 1  # a backward pass has about twice the work of a forward pass
+    flops, traffic = (passes * amount for amount in _flops_and_bytes(plan, batch))
     return Case(
         network=plan.network,
         layer=str(plan.layer),
@@ -205,25 +223,29 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
 
 
 def totals(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Add up the layers of a network: a row for each way to compute it, the fastest training first.
+    """Sums over all layers of a network, a row for each implementation, fastest training first.
 
-    A way that refuses one of the layers is left out: it cannot compute the network by itself.
+    Implementations that do not support all layers of the network are left out.
+
+    Returns:
+        One dictionary for each network, precision, memory format, convolution and implementation. Times are in seconds,
+        `memory` is the largest peak of a layer in bytes, and `spread` and `share` are means weighted by time.
     """
-    ways: dict[tuple[str, str, str, str, str], dict[str, list[Case]]] = {}
+    groups: dict[tuple[str, str, str, str, str], dict[str, list[Case]]] = {}
     for case in cases:
-        way = (case.network, case.precision, case.memory_format, case.conv, case.implementation)
-        ways.setdefault(way, {direction: [] for direction in DIRECTIONS})[case.direction].append(case)
+        group = (case.network, case.precision, case.memory_format, case.conv, case.implementation)
+        groups.setdefault(group, {direction: [] for direction in DIRECTIONS})[case.direction].append(case)
     rows: list[dict[str, Any]] = []
-    layers = {network: {case.layer for case in cases if case.network == network} for network, *_ in ways}
-    for way, found in ways.items():
+    layers = {network: {case.layer for case in cases if case.network == network} for network, *_ in groups}
+    for group, found in groups.items():
         training, forward = found["training"], found["forward"]
-        if not len(training) == len(forward) == len(layers[way[0]]):
+        if not len(training) == len(forward) == len(layers[group[0]]):
             continue
         time = sum(case.count * case.seconds for case in training)
         memories = [case.memory for case in training if case.memory is not None]
         rows.append(
             {
-                **dict(zip(("network", "precision", "memory_format", "conv", "implementation"), way, strict=True)),
+                **dict(zip(("network", "precision", "memory_format", "conv", "implementation"), group, strict=True)),
                 "forward_seconds": sum(case.count * case.seconds for case in forward),
                 "training_seconds": time,
                 "spread": sum(case.count * case.seconds * case.spread for case in training) / time,
@@ -237,7 +259,7 @@ def totals(cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def _implementations(factory: Callable[..., nn.Module], layer: LayerShape, device: torch.device) -> list[str]:
-    """What takes the layer; empty names stand for a class without a choice."""
+    """The implementations that support the layer on this device; `[""]` for a class that has only one."""
     try:
         conv = factory(**layer.arguments, device="meta")
     except UserError:
@@ -253,8 +275,8 @@ def _implementations(factory: Callable[..., nn.Module], layer: LayerShape, devic
     return found
 
 
-def _work(plan: Plan, batch: int) -> tuple[int, int]:
-    """Operations of the method, and bytes of input, output and parameters, of one forward pass."""
+def _flops_and_bytes(plan: Plan, batch: int) -> tuple[int, int]:
+    """Operations of the reference implementation, and bytes of input, output and parameters, in one forward pass."""
     conv = plan.factory(**plan.layer.arguments, device="meta")
     if isinstance(conv, Conv2dBase):
         conv.use(conv.reference_implementation)

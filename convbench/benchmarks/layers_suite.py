@@ -1,4 +1,4 @@
-"""`suite=layers` from its configuration to its table and files."""
+"""The suite `layers` of `convbench.bench`: configuration, table, and files."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,46 +22,50 @@ from convbench.terminal import table
 
 
 def run_layers(config: DictConfig, folder: Path) -> None:
-    """Measure, print the sums over each network, write every layer to `folder`.
+    """Measure all layers, print the sums over each network, and write `layers.csv`, `layers.json` and plots.
+
+    Args:
+        config: composed configuration of `convbench.bench`.
+        folder: folder to write to.
 
     Raises:
-        UserError: for names that do not exist.
+        UserError: There is no such convolution, network, precision or memory format.
     """
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, deterministic=False)
     torch.manual_seed(config.seed)
     chosen = config.layers
-    todo = plans(_factories(chosen.convs), chosen.networks, chosen.precisions, chosen.formats, device)
-    ceilings = {precision: measure_roofline(device, precision) for precision in chosen.precisions}
+    planned = plans(_factories(chosen.convs), chosen.networks, chosen.precisions, chosen.formats, device)
+    rooflines = {precision: measure_roofline(device, precision) for precision in chosen.precisions}
     cases: list[Case] = []
-    for plan in tqdm(todo, unit="case", disable=None, dynamic_ncols=True):
-        case = measure(plan, chosen.batch_size, chosen.rounds, device, ceilings[plan.precision])
+    for plan in tqdm(planned, unit="case", disable=None, dynamic_ncols=True):
+        case = measure(plan, chosen.batch_size, chosen.rounds, device, rooflines[plan.precision])
         if case is not None:
             cases.append(case)
     rows = totals(cases)
     for network in chosen.networks:
-        _show(network, [row for row in rows if row["network"] == network], chosen.batch_size)
-    for precision, ceiling in ceilings.items():
-        print(_ceiling_sentence(precision, ceiling))
+        _print_table(network, [row for row in rows if row["network"] == network], chosen.batch_size)
+    for precision, roofline in rooflines.items():
+        print(_roofline_sentence(precision, roofline))
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "layers.csv", [asdict(case) for case in cases])
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "device": describe_device(device),
         "versions": {"torch": torch.__version__},
         "settings": OmegaConf.to_container(chosen),
-        "ceilings": {precision: asdict(ceiling) for precision, ceiling in ceilings.items()},
+        "ceilings": {precision: asdict(roofline) for precision, roofline in rooflines.items()},
         "totals": rows,
         "cases": [asdict(case) for case in cases],
     }
-    write_json(folder / "layers.json", found, indent=1)
+    write_json(folder / "layers.json", measured, indent=1)
     for network in chosen.networks:
-        bars = {_way(row): 1000 * row["training_seconds"] for row in rows if row["network"] == network}
+        bars = {_row_label(row): 1000 * row["training_seconds"] for row in rows if row["network"] == network}
         title = f"Convolutions of {network}, forward and backward, {describe_device(device)}"
         bar_chart(folder / f"layers_{network}.png", bars, title, "ms, all layers of the network together")
 
 
 def _factories(names: Any) -> dict[str, Callable[..., nn.Module]]:
-    """Each convolution as its yaml has it; layers are what they are, so what a yaml says of layers is not asked."""
+    """The convolutions with the arguments of their yaml; `skip` and `unsupported` have no effect on the benchmark."""
     factories = {}
     for name in options("conv") if names is None else names:
         if name not in options("conv"):
@@ -70,21 +74,21 @@ def _factories(names: Any) -> dict[str, Callable[..., nn.Module]]:
     return factories
 
 
-def _way(row: dict[str, Any]) -> str:
+def _row_label(row: dict[str, Any]) -> str:
     parts = [row["conv"], row["implementation"]]
     parts += [row["precision"]] if row["precision"] != "none" else []
     parts += ["channels first"] if row["memory_format"] == "channels_first" else []
     return " ".join(parts)
 
 
-def _show(network: str, rows: list[dict[str, Any]], batch_size: int) -> None:
+def _print_table(network: str, rows: list[dict[str, Any]], batch_size: int) -> None:
     images = "1 image" if network == "image" else f"{batch_size} images"
-    print(f"\nconvolutions of {network}, all its layers together, {images}, the fastest first")
-    print("training: forward and backward; share: least time for these operations and bytes, of the measured\n")
+    print(f"\nconvolutions of {network}, sum over all its layers, {images}, fastest first")
+    print("training: forward and backward pass; share: least time by the roofline / measured time\n")
     head = ["convolution", "forward ms", "training ms", "+- %", "MB", "GFLOP/s", "GB/s", "share %"]
     cells = [
         [
-            _way(row),
+            _row_label(row),
             f"{1000 * row['forward_seconds']:.1f}",
             f"{1000 * row['training_seconds']:.1f}",
             f"{100 * row['spread']:.0f}",
@@ -98,9 +102,9 @@ def _show(network: str, rows: list[dict[str, Any]], batch_size: int) -> None:
     print(table([head, *cells]))
 
 
-def _ceiling_sentence(precision: str, ceiling: Roofline) -> str:
-    kind = "float32" if precision == "none" else precision
+def _roofline_sentence(precision: str, roofline: Roofline) -> str:
+    dtype = "float32" if precision == "none" else precision
     return (
-        f"\nat most, measured here in {kind}: {ceiling.flops / 1e9:.0f} GFLOP/s in a matrix product, "
-        f"{ceiling.bandwidth / 1e9:.1f} GB/s in a copy"
+        f"\nroofline of this device in {dtype}: {roofline.flops / 1e9:.0f} GFLOP/s in a matrix product, "
+        f"{roofline.bandwidth / 1e9:.1f} GB/s in a copy"
     )

@@ -1,4 +1,4 @@
-"""`suite=loop` from its configuration to its table and files."""
+"""The suite `loop` of `convbench.bench`: configuration, table, and files."""
 
 import statistics
 import tempfile
@@ -35,21 +35,23 @@ from convbench.tuning.clock import Times
 from convbench.tuning.implementations import choose_implementations
 from convbench.tuning.measurements import MeasurementCache
 
-_EPOCHS = 1000  # of the run that is measured a part of
-_WARM_STEPS = 4  # at the start of each turn: what a DataLoader has fetched meanwhile is used up, and caches are warm
-_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"  # the last one compiled and eager
+_EPOCHS = 1000  # length of the run of convbench.train, of which only some steps are measured
+# Steps before each measurement. They use up the batches that the workers of a DataLoader have prefetched while other
+# loops ran, and warm up the caches.
+_WARM_UP_STEPS = 4
+_USUAL, _BARE, _OURS = "the usual script", "bare loop", "convbench.train"  # the last one is measured compiled and eager
 
 
 class Trained(Protocol):
-    """Anything that trains so many steps when told to."""
+    """The interface of a training loop that is measured."""
 
     def steps(self, count: int) -> None:
-        """Train so many steps."""
+        """Train for `count` steps."""
         ...
 
 
 class BareLoop:
-    """Nothing but a compiled step on one batch that never changes: no augmentation, no metrics, no schedule."""
+    """A compiled training step on a constant batch, without augmentation, metrics and schedule."""
 
     def __init__(self, network: nn.Module, batch: Tensor, labels: Tensor) -> None:
         self.network = network.to(memory_format=torch.channels_last).train()
@@ -60,7 +62,7 @@ class BareLoop:
         self.batch, self.labels = batch, labels
 
     def steps(self, count: int) -> None:
-        """Train so many steps."""
+        """Train for `count` steps."""
         for _ in range(count):
             self.optimizer.zero_grad()
             functional.cross_entropy(self.network(self.batch), self.labels).backward()
@@ -68,7 +70,7 @@ class BareLoop:
 
 
 class OurLoop:
-    """The loop of `convbench.train` itself, with its terminal, TensorBoard, schedule, metrics and augmentation."""
+    """The training loop of `convbench.train`, with its console, TensorBoard, schedule, metrics and augmentation."""
 
     def __init__(self, config: DictConfig, folder: Path) -> None:
         composition = compose(config)
@@ -84,14 +86,14 @@ class OurLoop:
         tensorboard = TensorBoard()
         tensorboard.on_run_start(RunStart(folder, {}, training.step.has_temperature, 0))
         self.trainer.sinks = [Console(), tensorboard]
-        self.batches = self._forever()
+        self.batches = self._endless_batches()
 
     def steps(self, count: int) -> None:
-        """Train so many steps."""
+        """Train for `count` steps."""
         for _ in range(count):
             self.trainer.train_step(*next(self.batches))
 
-    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         trainer = self.trainer
         while True:
             trainer.begin_epoch()
@@ -100,10 +102,14 @@ class OurLoop:
 
 
 def run_loop(config: DictConfig, folder: Path) -> None:
-    """Measure the ladder, print it, write it to `folder`.
+    """Measure the ablation, print its table, and write `loop.csv`, `loop.json` and `loop.png`.
+
+    Args:
+        config: composed configuration of `convbench.bench`.
+        folder: folder to write to.
 
     Raises:
-        UserError: for a setting that does not exist, or data that is missing.
+        UserError: A value of the configuration is not allowed, or the data is missing.
     """
     device = choose_device(config.engine.device)
     set_up(device, config.engine.threads, deterministic=False)
@@ -111,21 +117,21 @@ def run_loop(config: DictConfig, folder: Path) -> None:
     spec, splits = source.spec(), source.load()
 
     def build(has_bias: bool) -> nn.Module:
-        chosen = OmegaConf.merge(config, {"conv": {"bias": True}} if has_bias else {})
-        assert isinstance(chosen, DictConfig)
+        with_bias = OmegaConf.merge(config, {"conv": {"bias": True}} if has_bias else {})
+        assert isinstance(with_bias, DictConfig)
         with torch.random.fork_rng(devices=[]):
-            return build_network(chosen, spec).network
+            return build_network(with_bias, spec).network
 
     with tempfile.TemporaryDirectory() as scratch:
         loops = _loops(config, build, splits, spec, device, Path(scratch))
-        measured = _in_turns(loops, config.loop, device)
+        measured = _measure_interleaved(loops, config.loop, device)
     rows = _rows(measured, config.batch_size)
-    _show(rows, config.batch_size, device)
+    _print_table(rows, config.batch_size, device)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "loop.csv", rows)
-    facts = {"device": describe_device(device), "versions": {"torch": torch.__version__}}
+    environment = {"device": describe_device(device), "versions": {"torch": torch.__version__}}
     settings = {"conv": OmegaConf.to_container(config.conv), "loop": OmegaConf.to_container(config.loop)}
-    write_json(folder / "loop.json", {**facts, **settings, "rungs": rows}, indent=1)
+    write_json(folder / "loop.json", {**environment, **settings, "rungs": rows}, indent=1)
     bars = {row["rung"]: row["images_per_second"] for row in rows}
     marked = [row["rung"] for row in rows if row["kind"] != "up"]
     bar_chart(folder / "loop.png", bars, f"Training loops, {describe_device(device)}", "images/s", marked)
@@ -139,7 +145,7 @@ def _loops(
     device: torch.device,
     scratch: Path,
 ) -> dict[tuple[str, str], Callable[[], Trained]]:
-    """What is to be measured, by kind (`up`, `down`, `whole`) and name; made when its turn comes to be warmed up."""
+    """The constructors of all loops to measure, by kind (`up`, `down`, `whole`) and name."""
     chosen = config.loop
     batch = torch.randn(config.batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
@@ -171,40 +177,52 @@ def _loops(
         choose(build(False).to(device), "none", torch.channels_last), batch, labels
     )
     for is_compiled, how in ((True, "compiled"), (False, "eager")):
-        long = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": is_compiled}})
-        assert isinstance(long, DictConfig)
-        loops["whole", f"{_OURS}, {how}"] = partial(OurLoop, long, scratch / how)
+        long_run = OmegaConf.merge(config, {"epochs": _EPOCHS, "engine": {"compile": is_compiled}})
+        assert isinstance(long_run, DictConfig)
+        loops["whole", f"{_OURS}, {how}"] = partial(OurLoop, long_run, scratch / how)
     return loops
 
 
-def _in_turns(
-    makers: dict[tuple[str, str], Callable[[], Trained]], settings: DictConfig, device: torch.device
+def _measure_interleaved(
+    constructors: dict[tuple[str, str], Callable[[], Trained]], settings: DictConfig, device: torch.device
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Seconds a step of each in every round, and the memory that a step took at its peak."""
+    """The seconds per step of each loop in every round, and its peak memory in a step, in bytes.
+
+    Every round measures all loops one after the other, so that other load on the machine affects all of them alike.
+    """
     loops: dict[tuple[str, str], Trained] = {}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for key, maker in tqdm(makers.items(), desc="building", disable=None, dynamic_ncols=True):
-        loops[key] = maker()
-        loops[key].steps(_WARM_STEPS)
-        found[key] = {"seconds": [], "memory": peak_memory_of(partial(loops[key].steps, 1), device)}
+    measured: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, constructor in tqdm(constructors.items(), desc="building", disable=None, dynamic_ncols=True):
+        loops[key] = constructor()
+        loops[key].steps(_WARM_UP_STEPS)
+        measured[key] = {"seconds": [], "memory": peak_memory_of(partial(loops[key].steps, 1), device)}
     for _ in tqdm(range(settings.rounds), desc="rounds", disable=None, dynamic_ncols=True):
         for key, loop in loops.items():
-            loop.steps(_WARM_STEPS)
+            loop.steps(_WARM_UP_STEPS)
             synchronize(device)
             begin = time.perf_counter()
             loop.steps(settings.steps)
             synchronize(device)
-            found[key]["seconds"].append((time.perf_counter() - begin) / settings.steps)
-    return found
+            measured[key]["seconds"].append((time.perf_counter() - begin) / settings.steps)
+    return measured
 
 
 def _rows(measured: dict[tuple[str, str], dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
-    """A row for each loop: its median, and ratios of the rounds, which noise that falls on all alike leaves alone."""
+    """A row for each loop: its median time, and its speed relative to other loops.
+
+    Relative speeds are medians of the ratios within each round: load on the machine that slows down a whole round
+    cancels out.
+    """
     usual = measured["up", _USUAL]["seconds"]
-    top = [value for key, value in measured.items() if key[0] == "up"][-1]["seconds"]
-    rows, before = [], usual
+    full_set = [value for key, value in measured.items() if key[0] == "up"][-1]["seconds"]
+    rows, previous = [], usual
     for (kind, name), found in measured.items():
         seconds = found["seconds"]
+        gain = None
+        if kind == "up":
+            gain, previous = _ratio(previous, seconds), seconds
+        elif kind == "down":
+            gain = _ratio(seconds, full_set)
         rows.append(
             {
                 "kind": kind,
@@ -215,22 +233,21 @@ def _rows(measured: dict[tuple[str, str], dict[str, Any]], batch_size: int) -> l
                 "memory": found["memory"],
                 "times_the_usual": _ratio(usual, seconds),
                 "times_the_bare": _ratio(measured["whole", _BARE]["seconds"], seconds),
-                "gain": _ratio(before, seconds) if kind == "up" else _ratio(seconds, top) if kind == "down" else None,
+                "gain": gain,
             }
         )
-        if kind == "up":
-            before = seconds
     return rows
 
 
 def _ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times as fast: the median over rounds."""
+    """The median over all rounds of the time of the slow loop divided by the time of the fast loop."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def _show(rows: list[dict[str, Any]], batch_size: int, device: torch.device) -> None:
+def _print_table(rows: list[dict[str, Any]], batch_size: int, device: torch.device) -> None:
     print(f"\ntraining steps of {batch_size} images on {describe_device(device)}")
-    print("gain: of a rung over the one before; of a technique, what the full set loses without it\n")
+    print("gain of '+ technique': speed relative to the row above")
+    print("gain of 'without technique': speed of all techniques relative to this row\n")
     head = ["loop", "ms a step", "+- %", "images/s", "MB", "gain", "x usual"]
     cells = [
         [

@@ -1,4 +1,4 @@
-"""Files that a benchmark writes: CSV tables and bar charts."""
+"""The output files of a benchmark: CSV tables and bar charts."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 from convbench.files import atomic_path, open_text
 
-_BLUE, _GREY = "#0072B2", "#999999"  # told apart also by the colour-blind, and in grey
+_BLUE, _GREY = "#0072B2", "#999999"  # distinguishable with colour blindness, and in a greyscale print
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each row; all have the same keys."""
+    """Write a CSV file with a header and a line for each row; all rows have the same keys."""
     with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
@@ -19,16 +19,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def bar_chart(path: Path, bars: Mapping[str, float], title: str, unit: str, marked: Sequence[str] = ()) -> None:
-    """Horizontal bars in the order given, each with its number.
+    """Draw horizontal bars from top to bottom, each with its value.
 
     Args:
-        path: a PNG.
-        bars: label -> length.
-        title: above.
-        unit: of the axis.
-        marked: labels of bars in grey.
+        path: PNG file to write.
+        bars: length of each bar, by its label.
+        title: title of the chart.
+        unit: label of the axis.
+        marked: labels of the bars to draw in grey.
     """
-    from matplotlib.figure import Figure  # no window, no global state; half a second
+    # Figure needs no window and no global state, unlike pyplot. The import takes half a second.
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.28 * len(bars)), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a device can do at most: products in a large matrix product, bytes in a large copy."""
+"""The roofline of a device: its arithmetic throughput in a matrix product, and its memory bandwidth in a copy."""
 
 from dataclasses import dataclass
 
@@ -7,40 +7,40 @@ import torch
 from convbench.engine.device import AUTOCAST
 from convbench.tuning.clock import in_turns
 
-_SIDE = {"cuda": 8192}  # of the matrices; elsewhere:
-_SIDE_ELSEWHERE = 1024
-_BYTES = {"cuda": 2**30}  # of the copied tensor; elsewhere:
-_BYTES_ELSEWHERE = 2**28  # more than caches hold
+_SIDE = {"cuda": 8192}  # rows and columns of the square matrices, by device type
+_DEFAULT_SIDE = 1024
+_BYTES = {"cuda": 2**30}  # size of the copied tensor, by device type
+_DEFAULT_BYTES = 2**28  # larger than the caches of a CPU
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The most that was measured.
+    """The measured limits of a device.
 
     Attributes:
-        flops: floating-point operations a second, two for a multiplication and its addition.
-        bandwidth: bytes a second, read and written.
+        flops: floating-point operations per second; a multiply-accumulate operation counts as two.
+        bandwidth: memory bandwidth, reads plus writes, in bytes per second.
     """
 
     flops: float
     bandwidth: float
 
     def least_seconds(self, flops: float, traffic: float) -> float:
-        """How long so many operations over so many bytes take at least: as long as the slower of the two."""
+        """The least time for `flops` operations and `traffic` bytes, in seconds: the larger of the two times."""
         return max(flops / self.flops, traffic / self.bandwidth)
 
 
 def measure_roofline(device: torch.device, precision: str, rounds: int = 7) -> Roofline:
-    """Time a matrix product of random numbers and a copy on the device.
+    """Measure a matrix product of random numbers, and a copy.
 
     Args:
-        device: to measure.
-        precision: `none`, `bf16` or `fp16`, of the product.
-        rounds: measurements, of which the median counts.
+        device: device to measure.
+        precision: precision of the product: `none` (float32), `bf16` or `fp16`.
+        rounds: number of repetitions, of which the median is used.
     """
-    side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
+    side = _SIDE.get(device.type, _DEFAULT_SIDE)
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
-    source = torch.randn(_BYTES.get(device.type, _BYTES_ELSEWHERE) // 4, device=device)
+    source = torch.randn(_BYTES.get(device.type, _DEFAULT_BYTES) // 4, device=device)
     target = torch.empty_like(source)
     dtype = AUTOCAST[precision]
     if dtype is not None:

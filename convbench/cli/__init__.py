@@ -1,1 +1,1 @@
-"""The command line: words, Hydra, messages and exit codes."""
+"""The command line: splitting and normalising the arguments, running Hydra, messages and exit codes."""

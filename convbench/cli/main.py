@@ -1,7 +1,7 @@
-"""The command line of all entry points: Hydra composes, this module decides on messages and exit codes.
+"""The common entry point of all commands: Hydra composes the configuration, errors become messages and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 the user can mend it, 3 a sweep with failed jobs, 130 interrupted.
-Imports neither torch nor anything that does: `--help` and `--cfg job` answer at once.
+Exit codes: 0 success, 1 failure, 2 an error that the user can correct, 3 a sweep with unfinished jobs, 130 interrupted.
+This module does not import PyTorch, so that `--help` and `--cfg job` answer without the seconds that this import takes.
 """
 
 import os
@@ -18,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from convbench.cli import overrides, torchrun
+from convbench.cli import overrides
+from convbench.config import torchrun
 from convbench.config.naming import run_folder
 from convbench.config.options import conf_folder, environment, help_page
 from convbench.config.resolvers import register_resolvers
@@ -30,21 +31,23 @@ from convbench.terminal import tolerate_closed_pipes
 
 
 def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None = None) -> None:
-    """Compose `conf/CONFIG_NAME.yaml` with the command line and call `job` with it; exits with the codes above.
+    """Compose `conf/CONFIG_NAME.yaml` with the command line and call `job` with the result.
+
+    Exits with one of the exit codes listed at the top of this module.
 
     Args:
-        config_name: the primary config, without its ending.
-        job: does the work. A `UserError` that leaves it becomes one sentence and exit code 2; in a sweep it fails
-            that one job only.
-        folders_key: the key that takes the words which are no overrides, the folders to work on.
+        config_name: name of the primary configuration file, without `.yaml`.
+        job: the command itself. A `UserError` that it raises is printed as one sentence and gives exit code 2; in a
+            sweep it only fails the job that raised it.
+        folders_key: the key that receives the positional arguments of the command line (folders), if any.
     """
     tolerate_closed_pipes()
     flags, words = overrides.split(sys.argv[1:], _stop)
     is_sweep = _is_sweep(flags, words)
     if is_sweep and torchrun.world_size() > 1:
         _stop("a sweep cannot be run by torchrun; start torchrun for each run (-m)")
-    # PyTorch reads it at its first allocation. Activations are large and come and go with every step: in pages of 2 MB
-    # they cost a fraction of the page faults (docs/performance.md).
+    # PyTorch reads this variable at its first allocation. Activations are large and are allocated anew in every step:
+    # in pages of 2 MB they cost a fraction of the page faults (docs/performance.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if folders_key is not None:
         words = overrides.gather_folders(words, folders_key)
@@ -53,13 +56,13 @@ def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key:
     if is_sweep:
         words = overrides.name_jobs_by_what_varies(overrides.without_repetitions(words))
     sys.argv[1:] = [*flags, *words]
-    agree = _join() if torchrun.world_size() > 1 else None
-    _register(agree)
+    broadcast = _join_process_group() if torchrun.world_size() > 1 else None
+    _register_resolvers(broadcast)
     if {"--help", "-h"} & set(flags):
         print(help_page(config_name))
         return
     wants_traceback = environment("HYDRA_FULL_ERROR", "0") != "0"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, so that the exit code can be told
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors to us instead of exiting with a code of its own
     task = Task(job, config_name, wants_traceback)
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(task)()
@@ -68,36 +71,41 @@ def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key:
             launcher_failures.handle_interruption()
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
-        is_of_hydra = isinstance(error, HydraException | OmegaConfBaseException)
-        if is_sweep and not is_of_hydra:
+        is_hydra_error = isinstance(error, HydraException | OmegaConfBaseException)
+        if is_sweep and not is_hydra_error:
             launcher_failures.handle_launcher_failure(error)
-        if wants_traceback or (task.has_begun and not is_of_hydra):
+        if wants_traceback or (task.has_begun and not is_hydra_error):
             raise
         _stop(
-            _user_sentence(error) or launcher_failures.missing_extra(error) or _composition_sentence(error, task, words)
+            _user_message(error) or launcher_failures.missing_extra(error) or _composition_message(error, task, words)
         )
     finally:
         if torchrun.world_size() > 1:
-            _part()
+            _leave_process_group()
 
 
 def _is_sweep(flags: list[str], words: list[str]) -> bool:
-    """Whether a sweep is asked for; stops where it is not, and what was given is of use to sweeps alone."""
+    """Whether the command line asks for a sweep; exits if it does not, but gives an option that only sweeps have."""
     if {"-m", "--multirun"} & set(flags):
         return True
     for key in ("sweep", "launcher", "search"):
         if not {"--cfg", "-c"} & set(flags) and any(word.startswith(f"{key}=") for word in words):
-            _stop(f"{key}=NAME is for sweeps: give -m as well ({key})")
+            _stop(f"{key}=NAME is an option of sweeps: give -m as well ({key})")
     return False
 
 
 class Task:
-    """What Hydra calls for each job: goes to other processes and machines, where it finds nothing set up.
+    """The function that Hydra calls for each job.
+
+    Launchers pickle it and send it to other processes and machines, where the resolvers have to be registered again.
 
     Args:
-        job: does the work; what it returns is what a search for hyper-parameters goes by.
-        command: the primary config, by which the keys of a job are checked.
-        wants_traceback: of errors that a person can mend, too.
+        job: the command itself; a search for hyper-parameters optimises its return value.
+        command: name of the primary configuration, against which the keys of each job are checked.
+        wants_traceback: whether an error that the user can correct is raised with its traceback, too.
+
+    Attributes:
+        has_begun: whether Hydra has called the task, so that composing the configuration has succeeded.
     """
 
     def __init__(self, job: Callable[[DictConfig], Any], command: str, wants_traceback: bool) -> None:
@@ -107,28 +115,28 @@ class Task:
         self.has_begun = False
 
     def __call__(self, config: DictConfig) -> Any:
-        """Run the job; outside of sweeps, an error that a person can mend ends everything with one sentence."""
+        """Check the configuration and run the job; outside of sweeps, a `UserError` exits with exit code 2."""
         self.has_begun = True
         try:
             check(config, self.command)
             return self.job(config)
         except Exception as error:
-            sentence = _user_sentence(error)
-            if sentence is None or self.wants_traceback or HydraConfig.get().mode is RunMode.MULTIRUN:
+            message = _user_message(error)
+            if message is None or self.wants_traceback or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
-            _stop(sentence)
+            _stop(message)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set up what composing the configuration of a job needs."""
+        """Register the resolvers in the process that unpickles the task."""
         self.__dict__ |= state
-        _register()
+        _register_resolvers()
 
 
-def _register(agree: Callable[[str], str] | None = None) -> None:
-    """Make known to the configs what is computed where they are composed.
+def _register_resolvers(broadcast: Callable[[str], str] | None = None) -> None:
+    """Register all functions that the yaml files in `conf/` call.
 
     Args:
-        agree: where several processes carry out one run, gives the first one's value to all.
+        broadcast: returns the value of process 0 in every process; None where a single process carries out the run.
     """
     register_resolvers()
 
@@ -136,10 +144,10 @@ def _register(agree: Callable[[str], str] | None = None) -> None:
     folders: dict[tuple[str | None, str], str] = {}
 
     def checked_run_folder(resume: str | None, overrides: str, _root_: DictConfig) -> str:
-        check(_root_, "train")  # here already, so that a slip leaves no folder
+        check(_root_, "train")  # before Hydra creates the folder, so that a mistake leaves none
         if (resume, overrides) not in folders:
             folder = run_folder(resume, overrides)
-            folders[resume, overrides] = folder if agree is None else agree(folder)
+            folders[resume, overrides] = folder if broadcast is None else broadcast(folder)
         return folders[resume, overrides]
 
     def folder(sweep: str, name: str, _root_: DictConfig) -> str:
@@ -150,25 +158,28 @@ def _register(agree: Callable[[str], str] | None = None) -> None:
     gpu_locks.register_resolvers()
 
 
-def _join() -> Callable[[Any], Any]:
-    """Meet the other processes; gives what makes all take the first one's value."""
-    from convbench.engine import distributed  # PyTorch: seconds, but only where there are others
+def _join_process_group() -> Callable[[Any], Any]:
+    """Join the process group of torchrun; returns the function that broadcasts an object from process 0."""
+    from convbench.engine import distributed  # imports PyTorch (seconds), needed only with several processes
 
     distributed.init_process_group()
     return distributed.broadcast_object
 
 
-def _part() -> None:
-    """Part from the other processes while Python is still whole: at its end, their threads would bring it down."""
+def _leave_process_group() -> None:
+    """Destroy the process group before Python shuts down.
+
+    Its threads would otherwise still run while the interpreter is torn down, and crash the process.
+    """
     from convbench.engine import distributed
 
     for link in causes(sys.exception()):
-        traceback.clear_frames(link.__traceback__)  # an interrupted or failed run would live on in them
+        traceback.clear_frames(link.__traceback__)  # their local variables keep the objects of a failed run alive
     distributed.destroy_process_group()
 
 
-def _user_sentence(error: BaseException) -> str | None:
-    """What a person is told of an error that they can mend; None for any other."""
+def _user_message(error: BaseException) -> str | None:
+    """The message of an error that the user can correct; None for any other error."""
     for link in causes(error):
         if isinstance(link, UserError):
             return str(link)
@@ -177,22 +188,26 @@ def _user_sentence(error: BaseException) -> str | None:
     return None
 
 
-def _composition_sentence(error: Exception, task: Task, words: list[str]) -> str:
-    """Hydra's own message, without its advice to add what nothing reads; for an unknown key those that come near it."""
+def _composition_message(error: Exception, task: Task, words: list[str]) -> str:
+    """The message for a configuration that cannot be composed.
+
+    For an unknown key it lists similar keys. Otherwise it is Hydra's own message, without its advice to append the key
+    with `+`: nothing would read such a key.
+    """
     unknown = next(
         (link.full_key for link in causes(error) if isinstance(link, ConfigKeyError | ConfigAttributeError)), None
     )
     if isinstance(error, ConfigCompositionException) and not isinstance(error, OverrideParseException) and unknown:
-        plain = _defaults(task.command, words)
-        sentence = unknown_keys([unknown], kinds_of(plain, task.command), plain)
+        plain = _default_config(task.command, words)
+        message = unknown_keys([unknown], kinds_of(plain, task.command), plain)
     else:
         lines = (str(error) or type(error).__name__).splitlines()
-        sentence = "\n".join(line for line in lines if not line.startswith("To append to your"))
-    return f"{sentence}\nAll keys: python -m convbench.{task.command} --cfg job; all options: --help"
+        message = "\n".join(line for line in lines if not line.startswith("To append to your"))
+    return f"{message}\nAll keys: python -m convbench.{task.command} --cfg job; all options: --help"
 
 
-def _defaults(config_name: str, words: list[str]) -> dict[str, Any]:
-    """The configuration with its defaults, and with the options that the words choose where they can be chosen."""
+def _default_config(config_name: str, words: list[str]) -> dict[str, Any]:
+    """The configuration with its default values and, where they exist, the options of groups that `words` choose."""
     groups = [word for word in words if (conf_folder() / word.partition("=")[0]).is_dir() and "," not in word]
 
     def composed(overrides: list[str]) -> dict[str, Any]:
@@ -208,7 +223,8 @@ def _defaults(config_name: str, words: list[str]) -> dict[str, Any]:
         return composed([])
 
 
-def _stop(sentence: str) -> NoReturn:
+def _stop(message: str) -> NoReturn:
+    """Print an error message in process 0 and exit with the exit code of user errors."""
     if torchrun.rank() == 0:
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(ExitCode.USER_ERROR)

@@ -1,4 +1,4 @@
-"""The words of a command line, before Hydra reads them: what people type that Hydra's grammar does not take."""
+"""Preparation of the command line for Hydra: quoting of paths, shorthands, and values that a sweep repeats."""
 
 import json
 import os
@@ -14,33 +14,33 @@ from hydra.errors import HydraException
 _PATH_KEYS = (
     "resume", "run", "images", "image", "output", "data.root", "data.cache", "datasets", "engine.cache", "sweep.name",
 )  # fmt: skip
-# Keys that say where and not what: they are in no name of a folder.
-_PLACES = ("datasets", "data.root", "data.cache", "engine.cache", "logger")
+# Keys that do not change what is computed, only where files lie and what is logged: no folder is named after them.
+_NOT_IN_FOLDER_NAMES = ("datasets", "data.root", "data.cache", "engine.cache", "logger")
 
 
 def split(arguments: list[str], stop: Callable[[str], NoReturn]) -> tuple[list[str], list[str]]:
-    """Part a command line into flags, such as `-m`, and words; flags may stand anywhere among the words.
+    """Split a command line into flags, such as `-m`, and other words; flags may stand anywhere among the words.
 
     Args:
-        arguments: without the name of the program.
-        stop: is told what is wrong with the flags.
+        arguments: the command line without the name of the program.
+        stop: called with the error message if a flag is unknown; does not return.
     """
     parser = get_args_parser()
     parser.error = lambda message: stop(f"{message} (--help)")  # type: ignore[method-assign]
     words: list[str] = parser.parse_intermixed_args(arguments).overrides
-    flags, left = [], list(words)
+    flags, remaining = [], list(words)
     for argument in arguments:
-        if left and argument == left[0]:
-            left.pop(0)
+        if remaining and argument == remaining[0]:
+            remaining.pop(0)
         elif argument != "--":
             flags.append(argument)
     return flags, words
 
 
 def quote_path(word: str) -> str:
-    """Quote the value of a key that takes a path, so that Hydra takes it as it is.
+    """Quote the value of a key that takes a path, so that Hydra does not interpret its characters.
 
-    A `=` or a `,` in it, as in the names of older run folders, would be read as an override or as a sweep.
+    Hydra would read `=` and `,`, as in the names of older run folders, as an override or as the values of a sweep.
     """
     key, equals, path = word.partition("=")
     if key not in _PATH_KEYS or not equals or path[:1] in ("", "'", '"', "[", "$") or path == "null":
@@ -49,57 +49,61 @@ def quote_path(word: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    # Hydra takes a backslash for itself, unless a quotation mark follows.
+    # In Hydra's grammar a backslash escapes only when a quotation mark follows.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), path)
     return f"'{escaped}'"
 
 
 def place_beside_resume(words: list[str]) -> list[str]:
-    """Let `data.root` stand beside `resume`: the data of the run have this key, which those of the defaults lack."""
+    """Add `data=folder` where `data.root` is given together with `resume`.
+
+    The default data set has no key `data.root`, so that Hydra would refuse the override although the resumed run may
+    have this key.
+    """
     keys = {word.partition("=")[0] for word in words}
     return [*words, "data=folder"] if {"resume", "data.root"} <= keys and "data" not in keys else words
 
 
 def gather_folders(words: list[str], key: str) -> list[str]:
-    """Give folders, which stand on the command line as they are, to a key that takes a list of them."""
-    # The names of older run folders hold "=" as overrides do.
+    """Turn positional arguments, which are folders, into one override of a key that takes a list."""
+    # Names of older run folders contain "=", as overrides do.
     folders = [word for word in words if "=" not in word or os.path.exists(word)]
     others = [word for word in words if word not in folders]
     return [*others, f"{key}=[{','.join(map(_quoted, folders))}]"] if folders else others
 
 
 def sweep_name(word: str) -> str:
-    """`sweep=NAME` is short for `sweep.name=NAME`."""
+    """Expand the shorthand `sweep=NAME` to `sweep.name=NAME`."""
     return f"sweep.name={word.removeprefix('sweep=')}" if word.startswith("sweep=") else word
 
 
 def without_repetitions(words: list[str]) -> list[str]:
-    """In a sweep, leave out the values that a key is given twice, also in two ways of writing; say so.
+    """Remove values that a sweep gives twice for one key, also in two notations, and print a note.
 
     `seed=0,0` and `optimizer.lr=0.1,1e-1` are one job each.
     """
-    return [_once_each(word) for word in words]
+    return [_without_repeated_values(word) for word in words]
 
 
-def _once_each(word: str) -> str:
+def _without_repeated_values(word: str) -> str:
     override = _parsed(word)
     if override is None or override.value_type not in (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP):
         return word
     sweep: Any = override.value()
     if sweep.tags:
         return word
-    written = list(override.sweep_string_iterator())
-    meant = [_meaning(value) for value in override.sweep_iterator()]
-    kept = [text for index, text in enumerate(written) if meant[index] not in meant[:index]]
-    if len(kept) == len(written):
+    texts = list(override.sweep_string_iterator())
+    values = [_canonical(value) for value in override.sweep_iterator()]
+    kept = [text for index, text in enumerate(texts) if values[index] not in values[:index]]
+    if len(kept) == len(texts):
         return word
     key = override.get_key_element()
-    print(f"{word}: the same value more than once is one job, so {key}={','.join(kept)}")
+    print(f"{word}: the same value given more than once is one job, so this is {key}={','.join(kept)}")
     return f"{key}={','.join(kept)}"
 
 
-def _meaning(value: Any) -> str:
-    """What a value is, however it is written: 0.1 as 1e-1, 1 as 1.0."""
+def _canonical(value: Any) -> str:
+    """A text that is the same for all notations of a value: 0.1 and 1e-1, 1 and 1.0."""
     if isinstance(value, QuotedString):
         value = value.text
     if isinstance(value, float) and value.is_integer():
@@ -108,16 +112,17 @@ def _meaning(value: Any) -> str:
 
 
 def name_jobs_by_what_varies(words: list[str]) -> list[str]:
-    """In a sweep, leave keys with one value out of the names of the jobs' folders: `conv-weighted_sum_seed-1`."""
+    """Exclude keys with a single value from the names of a sweep's job folders: `conv-weighted_sum_seed-1`."""
     overrides = list(map(_parsed, words))
-    # given twice, the last counts
+    # Hydra uses the last override of a key that is given twice.
     varies = {override.key_or_group: override.is_sweep_override() for override in overrides if override is not None}
     fixed = [key for key, does in varies.items() if not does]
-    return [*words, f"hydra.job.config.override_dirname.exclude_keys=[{','.join([*_PLACES, *fixed])}]"]
+    excluded = ",".join([*_NOT_IN_FOLDER_NAMES, *fixed])
+    return [*words, f"hydra.job.config.override_dirname.exclude_keys=[{excluded}]"]
 
 
 def _parsed(word: str) -> Override | None:
-    """A word as Hydra reads it; None where it cannot, which Hydra will say."""
+    """The override that Hydra reads in a word; None if there is a syntax error, which Hydra itself reports later."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

@@ -1,1 +1,1 @@
-"""Configurations before anything is built: options, names, and the check of every key."""
+"""Configurations before anything is built: options, names and hashes, and the validation of every key."""

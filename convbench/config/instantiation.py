@@ -1,4 +1,4 @@
-"""Objects from the constructor calls that a configuration describes."""
+"""Instantiation of the objects that a configuration describes."""
 
 from typing import Any
 
@@ -10,10 +10,15 @@ from convbench.errors import UserError
 
 
 def instantiate(node: DictConfig | dict[str, Any], group: str, **given: Any) -> Any:
-    """The object that a group's yaml describes.
+    """Instantiate the object that a section of the configuration describes.
+
+    Args:
+        node: the section, with the class in `_target_` and its arguments as the other keys.
+        group: the name of the section, for error messages.
+        **given: further arguments of the constructor.
 
     Raises:
-        UserError: what the constructor says is wrong; or that a value is of the wrong type.
+        UserError: if the constructor refuses a value, a value has the wrong type, or the class cannot be imported.
     """
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)

@@ -1,8 +1,8 @@
-"""The keys of all configurations: the types of those that no constructor takes, and the limits of all of them."""
+"""The keys of all configurations: types of the keys that no constructor takes, and limits on the values of all keys."""
 
 from convbench.config.kinds import Limits
 
-_OF_A_RUN = {
+_TRAINING_KEYS = {
     "seed": "int",
     "epochs": "int",
     "batch_size": "int",
@@ -27,11 +27,11 @@ _OF_A_RUN = {
     "sweep.fail_fast": "bool",
     "sweep.report": "bool",
 }
-# The keys that no constructor takes, by command.
+# For each command, the keys that no constructor takes, with their types.
 KEYS: dict[str, dict[str, str]] = {
-    "train": _OF_A_RUN,
-    "describe": _OF_A_RUN,
-    "bench": _OF_A_RUN
+    "train": _TRAINING_KEYS,
+    "describe": _TRAINING_KEYS,
+    "bench": _TRAINING_KEYS
     | {
         "suite": "str",
         "layers.convs": "Sequence[str] | None",
@@ -75,15 +75,15 @@ KEYS: dict[str, dict[str, str]] = {
         "side_by_side": "bool",
     },
 }
-# The groups that describe the call of a constructor, by command.
+# For each command, the groups that describe a call of a constructor.
 CONSTRUCTED_GROUPS: dict[str, tuple[str, ...]] = {
     command: ("data", "conv", "model", "augment", "optimizer", "schedule", "temperature")
     for command in ("train", "describe", "bench")
 } | {"doctor": ("conv",)}
 # The commands whose configuration has the group `logger`.
 LOGGED = ("train", "describe", "bench")
-# What stands in a group beside the arguments of its constructor, or in place of them. An argument that is null in the
-# yaml is filled in from the data, or is that of the layer which is replaced.
+# Keys that a group has in addition to the arguments of its constructor, or with another type than these. An argument
+# that is null in the yaml file is filled in from the data or from the layer that is replaced.
 EXTRA_KEYS: dict[str, dict[str, str]] = {
     "conv": {"skip": "Sequence[str]", "unsupported": "str", "bias": "bool | None", "groups": "int | None"},
     "model": {
@@ -96,7 +96,7 @@ EXTRA_KEYS: dict[str, dict[str, str]] = {
     "optimizer": {"_partial_": "bool", "lr": "float", "weight_decay": "float"},
 }
 REQUIRED = {"conv": ("skip", "unsupported"), "model": ("match", "match_to"), "optimizer": ("_partial_", "lr")}
-# The arguments that no key may give: the program does.
+# The arguments of constructors that the program fills in; a configuration must not give them.
 FILLED_IN: dict[str, frozenset[str]] = {
     "conv": frozenset(
         {
@@ -106,39 +106,39 @@ FILLED_IN: dict[str, frozenset[str]] = {
     ),
     "optimizer": frozenset({"params"}),
 }
-# Packages of which the annotations are known to be meant; a class of a user checks its values itself.
+# Packages whose annotations are used to check values; the user's own classes check their values themselves.
 TYPED = ("convbench.", "torch.optim.")
 
 
 def at_least(low: float, high: float = float("inf")) -> Limits:
-    """From `low` to `high`."""
+    """Limits for numbers from `low` to `high`, both included."""
     return Limits(low=low, high=high)
 
 
 def above(low: float, high: float = float("inf")) -> Limits:
-    """Above `low`, up to `high`."""
+    """Limits for numbers above `low`, up to and including `high`."""
     return Limits(low=low, high=high, low_open=True)
 
 
 def one_of(*choices: object) -> Limits:
-    """These values alone."""
+    """Limits that allow only these values."""
     return Limits(choices=choices)
 
 
-_SHARE = Limits(0, 1, low_open=True, high_open=True)
+_OPEN_FRACTION = Limits(0, 1, low_open=True, high_open=True)
 _PROBABILITY = Limits(0, 1, high_open=True)
 _SEED = at_least(0, 2**63 - 1)
 _DEVICE = one_of("auto", "cpu", "cuda", "mps")
-# Where a large number would only keep the machine busy building what nothing could train.
-_DEPTH, _WIDTH, _SIDE, _KERNEL, _IMAGES = 10_000, 1_000_000, 100_000, 1_001, 1_000_000_000
-_WIDTHS = Limits(1, _WIDTH, lengths=(1, 100))
-_COUNTS = Limits(1, _DEPTH, lengths=(1, 100))
+# Upper bounds that only exclude values for which building the network or the data would never end.
+_MAX_DEPTH, _MAX_WIDTH, _MAX_SIDE, _MAX_KERNEL, _MAX_IMAGES = 10_000, 1_000_000, 100_000, 1_001, 1_000_000_000
+_WIDTHS = Limits(1, _MAX_WIDTH, lengths=(1, 100))
+_COUNTS = Limits(1, _MAX_DEPTH, lengths=(1, 100))
 
-# By key; where two constructors mean different things by one name, by `key of Class`.
+# Limits by key, or by `key of Class` where two constructors use one name with different limits.
 LIMITS: dict[str, Limits] = {
     "seed": _SEED,
-    "epochs": at_least(1, _IMAGES),
-    "batch_size": at_least(1, _IMAGES),
+    "epochs": at_least(1, _MAX_IMAGES),
+    "batch_size": at_least(1, _MAX_IMAGES),
     "label_smoothing": _PROBABILITY,
     "engine.device": _DEVICE,
     "engine.autocast": one_of("none", "bf16", "fp16"),
@@ -148,16 +148,16 @@ LIMITS: dict[str, Limits] = {
     "engine.shards": at_least(1),
     "engine.threads": at_least(1, 4096),
     "engine.log_every": at_least(1),
-    "data.image_size": at_least(1, _SIDE),
-    "data.image_size of Shapes": at_least(16, _SIDE),
+    "data.image_size": at_least(1, _MAX_SIDE),
+    "data.image_size of Shapes": at_least(16, _MAX_SIDE),
     "data.channels": one_of(1, 3),
-    "data.train": at_least(10, _IMAGES),
-    "data.val": at_least(10, _IMAGES),
-    "data.test": at_least(10, _IMAGES),
+    "data.train": at_least(10, _MAX_IMAGES),
+    "data.val": at_least(10, _MAX_IMAGES),
+    "data.test": at_least(10, _MAX_IMAGES),
     "data.seed": _SEED,
     "data.split_seed": _SEED,
-    "data.val_fraction": _SHARE,
-    "data.test_fraction": _SHARE,
+    "data.val_fraction": _OPEN_FRACTION,
+    "data.test_fraction": _OPEN_FRACTION,
     "data.mean": Limits(lengths=(1, 3)),
     "data.std": Limits(0, low_open=True, lengths=(1, 3)),
     "data.dataset": one_of("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST"),
@@ -169,13 +169,13 @@ LIMITS: dict[str, Limits] = {
     "conv.num_experts": at_least(1, 1024),
     "conv.reduction": above(0),
     "conv.reduction of Involution2d": at_least(1),
-    "conv.least_hidden": at_least(1, _WIDTH),
+    "conv.least_hidden": at_least(1, _MAX_WIDTH),
     "conv.temperature": above(0),
     "conv.ratio": at_least(1),
     "conv.ratio of BlueprintSConv2d": above(0, 1),
     "conv.orthonormality": at_least(0),
-    "conv.cheap_kernel": at_least(1, _KERNEL),
-    "conv.large_kernel": at_least(1, _KERNEL),
+    "conv.cheap_kernel": at_least(1, _MAX_KERNEL),
+    "conv.large_kernel": at_least(1, _MAX_KERNEL),
     "conv.level_groups": Limits(1, lengths=(1, 100)),
     "conv.cardinality": at_least(1),
     "conv.group_channels": at_least(1),
@@ -183,20 +183,20 @@ LIMITS: dict[str, Limits] = {
     "conv.offset_rate": above(0),
     "conv.epsilon": above(0),
     "model.match": one_of("params", "macs"),
-    "model.depth": at_least(1, _DEPTH),
-    "model.factor": at_least(1, _DEPTH),
+    "model.depth": at_least(1, _MAX_DEPTH),
+    "model.factor": at_least(1, _MAX_DEPTH),
     "model.groups": at_least(1),
-    "model.bottleneck": above(0, _DEPTH),
-    "model.hidden": at_least(1, _WIDTH),
+    "model.bottleneck": above(0, _MAX_DEPTH),
+    "model.hidden": at_least(1, _MAX_WIDTH),
     "model.widths": _WIDTHS,
     "model.blocks": _COUNTS,
     "model.dropout": _PROBABILITY,
-    "model.image_size": at_least(1, _SIDE),
+    "model.image_size": at_least(1, _MAX_SIDE),
     "model.in_channels": at_least(1),
-    "model.num_classes": at_least(1, _WIDTH),
-    "augment.crop_padding": at_least(0, _SIDE),
+    "model.num_classes": at_least(1, _MAX_WIDTH),
+    "augment.crop_padding": at_least(0, _MAX_SIDE),
     "augment.padding_mode": one_of("reflect", "zero"),
-    "augment.cutout": at_least(0, _SIDE),
+    "augment.cutout": at_least(0, _MAX_SIDE),
     "augment.mixup_alpha": at_least(0),
     "augment.cutmix_alpha": at_least(0),
     "optimizer._partial_": one_of(True),
@@ -208,8 +208,8 @@ LIMITS: dict[str, Limits] = {
     "schedule.warmup_epochs": at_least(0),
     "schedule.end": at_least(0, 1),
     "schedule.start": at_least(0, 1),
-    "schedule.peak": _SHARE,
-    "schedule.milestones": _SHARE,
+    "schedule.peak": _OPEN_FRACTION,
+    "schedule.milestones": _OPEN_FRACTION,
     "schedule.gamma": at_least(0, 1),
     "temperature.start": above(0),
     "temperature.end": above(0),

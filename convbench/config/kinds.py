@@ -1,4 +1,4 @@
-"""What a key of a configuration may hold: its type as an annotation says it, and limits that no annotation can say."""
+"""The values that a configuration key may have: types taken from annotations, and limits that annotations lack."""
 
 import ast
 import math
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
-_LARGEST = 2**63 - 1  # of whole numbers, as PyTorch and NumPy hold them
-_SHOWN = 100  # characters of a value in a message
+_TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+_MAX_INT = 2**63 - 1  # the largest int64, the integer type of PyTorch and NumPy
+_MAX_SHOWN = 100  # the number of characters of a value that a message shows
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed of the values of a type; of a list, for each of its items.
+    """Limits on a value of some type; for a list, limits on each of its items.
 
     Attributes:
-        low, high: the ends of the range of a number.
-        low_open, high_open: whether the end itself is left out.
-        choices: the values that are allowed; empty for any.
-        lengths: how many items a list may have, at least and at most.
+        low, high: the bounds of a number.
+        low_open, high_open: whether the bound itself is excluded.
+        choices: the allowed values; empty if there is no such restriction.
+        lengths: the minimum and the maximum number of items of a list.
     """
 
     low: float = -math.inf
@@ -32,13 +32,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that a key may have.
+    """The set of values that a key may have.
 
     Attributes:
-        scalars: names of types, of `bool`, `int`, `float`, `str`.
-        is_optional: whether it may be null.
-        items: what the items of a list may be; None where no list is allowed.
-        limits: of its values.
+        scalars: the names of the allowed scalar types: `bool`, `int`, `float`, `str`.
+        is_optional: whether null is allowed.
+        items: the kind of the items of a list; None if a list is not allowed.
+        limits: the limits on the values.
     """
 
     scalars: frozenset[str] = frozenset()
@@ -47,24 +47,24 @@ class Kind:
     limits: Limits = field(default_factory=Limits)
 
     def allows(self, value: Any) -> bool:
-        """Whether a value, of plain Python types, is one of these."""
+        """Whether a value of plain Python types belongs to this kind."""
         if value is None:
             return self.is_optional
         if isinstance(value, list):
-            least, most = self.limits.lengths
-            return self.items is not None and least <= len(value) <= most and all(map(self.items.allows, value))
+            shortest, longest = self.limits.lengths
+            return self.items is not None and shortest <= len(value) <= longest and all(map(self.items.allows, value))
         if self.limits.choices:
-            # `1 in (True, False)` holds in Python
+            # The types are compared as well, because `1 in (True, False)` is true in Python.
             return (type(value), value) in [(type(choice), choice) for choice in self.limits.choices]
         if isinstance(value, bool):
             return "bool" in self.scalars
         if isinstance(value, int | float):
-            return self._has_number(value)
+            return self._allows_number(value)
         return isinstance(value, str) and value != "" and "str" in self.scalars
 
-    def _has_number(self, value: float) -> bool:
+    def _allows_number(self, value: float) -> bool:
         if isinstance(value, int):
-            is_of_type = bool({"int", "float"} & self.scalars) and abs(value) <= _LARGEST
+            is_of_type = bool({"int", "float"} & self.scalars) and abs(value) <= _MAX_INT
         else:
             is_of_type = "float" in self.scalars and math.isfinite(value)
         low, high = self.limits.low, self.limits.high
@@ -72,17 +72,17 @@ class Kind:
         return is_of_type and above and (value < high if self.limits.high_open else value <= high)
 
     def text(self) -> str:
-        """Say it in words: `a whole number of at least 1, or null`."""
+        """A description in words: `a whole number of at least 1, or null`."""
         parts = [f"one of {', '.join(map(shown, self.limits.choices))}"] if self.limits.choices else []
-        for name in _NAMES if not parts else ():
+        for name in _TYPE_NAMES if not parts else ():
             if name in self.scalars and not (name == "int" and "float" in self.scalars):
-                parts.append(_NAMES[name] + (self._bounds(name) if name in ("int", "float") else ""))
+                parts.append(_TYPE_NAMES[name] + (self._bounds() if name in ("int", "float") else ""))
         if self.items is not None:
-            parts.append(f"a list of {self._count()}values, each {self.items.text()}")
+            parts.append(f"a list of {self._length_text()}values, each {self.items.text()}")
         parts += ["null"] if self.is_optional else []
         return ", or ".join(parts)
 
-    def _bounds(self, name: str) -> str:
+    def _bounds(self) -> str:
         low, high = self.limits.low, self.limits.high
         parts = []
         if low > -math.inf:
@@ -91,21 +91,22 @@ class Kind:
             parts.append(f"{'below' if self.limits.high_open else 'at most'} {_number(high)}")
         return f" {' and '.join(parts)}" if parts else ""
 
-    def _count(self) -> str:
-        least, most = self.limits.lengths
-        if least == most:
-            return f"{least} "
-        if most < math.inf:
-            return f"{least} to {int(most)} "
-        return f"at least {least} " if least else ""
+    def _length_text(self) -> str:
+        shortest, longest = self.limits.lengths
+        if shortest == longest:
+            return f"{shortest} "
+        if longest < math.inf:
+            return f"{shortest} to {int(longest)} "
+        return f"at least {shortest} " if shortest else ""
 
 
 def kind_of(annotation: ast.expr | str, limits: Limits | None = None) -> Kind | None:
-    """The kind that an annotation stands for; None where it names no type that a yaml can hold.
+    """The kind that corresponds to a type annotation; None if it contains no type that a yaml file can express.
 
     Args:
-        annotation: such as `Sequence[float] | None`; parts that no yaml can hold, such as `Tensor`, are passed over.
-        limits: of the values.
+        annotation: the annotation, such as `Sequence[float] | None`; types that a yaml file cannot express, such as
+            `Tensor`, are ignored.
+        limits: limits on the values.
     """
     limits = limits or Limits()
     if isinstance(annotation, str):
@@ -115,52 +116,59 @@ def kind_of(annotation: ast.expr | str, limits: Limits | None = None) -> Kind | 
     for part in _alternatives(annotation):
         if isinstance(part, ast.Constant) and part.value is None:
             is_optional = True
-        elif isinstance(part, ast.Name) and part.id in _NAMES:
+        elif isinstance(part, ast.Name) and part.id in _TYPE_NAMES:
             scalars.add(part.id)
         elif isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name):
-            items, limits = _items(part.value.id, part.slice, limits)
+            items, limits = _item_kind(part.value.id, part.slice, limits)
     if not scalars and items is None:
         return None
     return Kind(frozenset(scalars), is_optional, items, limits)
 
 
-def _items(name: str, inside: ast.expr, limits: Limits) -> tuple[Kind | None, Limits]:
-    """The kind of a list's items, and the limits of the list: a tuple of so many items is a list of that length."""
-    of_items = Limits(limits.low, limits.high, limits.low_open, limits.high_open, limits.choices)
+def _item_kind(name: str, inside: ast.expr, limits: Limits) -> tuple[Kind | None, Limits]:
+    """The kind of the items of a list, and the limits of the list; a tuple of n types is a list of length n.
+
+    Args:
+        name: the name of the generic type, such as `Sequence`.
+        inside: its type arguments.
+        limits: limits on the values and on the length.
+    """
+    item_limits = Limits(limits.low, limits.high, limits.low_open, limits.high_open, limits.choices)
     if name in ("tuple", "Tuple") and isinstance(inside, ast.Tuple):
         size = len(inside.elts)
-        return kind_of(inside.elts[0], of_items), Limits(lengths=(size, size))
+        return kind_of(inside.elts[0], item_limits), Limits(lengths=(size, size))
     if name in ("Sequence", "list", "List"):
-        return kind_of(inside, of_items), limits if not limits.choices else Limits(lengths=limits.lengths)
+        return kind_of(inside, item_limits), limits if not limits.choices else Limits(lengths=limits.lengths)
     return None, limits
 
 
 def _alternatives(annotation: ast.expr) -> Sequence[ast.expr]:
+    """The parts of a union such as `int | str | None`."""
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         return [*_alternatives(annotation.left), *_alternatives(annotation.right)]
     return [annotation]
 
 
 def refusal(key: str, value: object, kind: Kind) -> str:
-    """The sentence that refuses a value: what was given, what is allowed, the key."""
-    is_large = isinstance(value, int) and abs(value) > _LARGEST and kind.limits.high == math.inf
-    beyond = f" and at most {_LARGEST}" if is_large else ""
-    return f"{key}={shown(value)} is out of range: give {kind.text()}{beyond} ({key})"
+    """The error message for a value that is not allowed: the value, what is allowed, and the key."""
+    is_large = isinstance(value, int) and abs(value) > _MAX_INT and kind.limits.high == math.inf
+    upper_bound = f" and at most {_MAX_INT}" if is_large else ""
+    return f"{key}={shown(value)} is out of range: give {kind.text()}{upper_bound} ({key})"
 
 
 def shown(value: object) -> str:
-    """A value as one would type it, shortened where it is long, on one line."""
+    """A value as it is typed on the command line, on one line and shortened if it is long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
         text = f"[{','.join(map(shown, value))}]"
-    elif isinstance(value, int) and abs(value) > _LARGEST:
+    elif isinstance(value, int) and abs(value) > _MAX_INT:
         text = f"{float(value):g}" if abs(value) < 1e300 else "a number of hundreds of digits"
     else:
         text = value if isinstance(value, str) and value.isprintable() and value else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _number(value: float) -> str:

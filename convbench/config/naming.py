@@ -1,6 +1,6 @@
-"""Names and hashes that follow from a configuration: of experiments, runs and sweeps.
+"""Names and hashes derived from a configuration: of experiments, run folders and sweep folders.
 
-Imports no PyTorch, so that a mistake on the command line is answered within half a second.
+This module does not import PyTorch, so that a mistake on the command line is reported within half a second.
 """
 
 import copy
@@ -15,84 +15,91 @@ from omegaconf import DictConfig, OmegaConf
 
 from convbench.errors import UserError
 
-_OCCASION = ("resume", "sweep", "logger")
-_PLACE = ("datasets", "engine.cache", "engine.threads")
+# Keys that do not change what is trained: `config_hash` removes the first ones, and blanks the others after they have
+# been interpolated into other keys.
+_UNHASHED_KEYS = ("resume", "sweep", "logger")
+_BLANKED_KEYS = ("datasets", "engine.cache", "engine.threads")
 
-_LONGEST_NAME = 100  # bytes of a folder's name
+_MAX_NAME_BYTES = 100  # of a folder name, without the digest
 
 
 def config_hash(config: DictConfig, leave_out: tuple[str, ...] = ()) -> str:
-    """Twelve hexadecimal digits that name the experiment: equal for equal resolved configs.
+    """Twelve hexadecimal digits that identify the experiment: equal for equal resolved configurations.
 
-    Where it runs is no part of it, nor on which occasion: the folders of data sets and of the cache, threads, `resume`
-    and `sweep`.
+    Keys that do not change what is trained are ignored: the folders of the data sets and of the cache, the number of
+    threads, `resume`, `sweep` and `logger`.
 
     Args:
-        config: of the run, not yet resolved: paths below `datasets` are to follow it.
-        leave_out: further top-level keys that shall not count.
+        config: the configuration of the run, not yet resolved, so that paths that refer to `datasets` are ignored, too.
+        leave_out: further top-level keys to ignore.
     """
     config = copy.deepcopy(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-    for key in _PLACE:
+    for key in _BLANKED_KEYS:
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
-        if node is not None and leaf in node:  # null or not
+        if node is not None and leaf in node:  # also if its value is null
             OmegaConf.update(config, key, "")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    for key in (*_OCCASION, *leave_out):  # now that what refers to them has its value
+    for key in (*_UNHASHED_KEYS, *leave_out):  # after resolving, as other keys may refer to them
         plain.pop(key, None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def conv_name(config: DictConfig, choice: str) -> str:
-    """What a run's convolution is called: the option of the group, or the class a user put in with `conv._target_`."""
+    """The name of a run's convolution: the option of the group `conv`, or the name of the user's own class.
+
+    Args:
+        config: the configuration of the run.
+        choice: the option that was chosen from the group `conv`.
+    """
     target = str(config.conv._target_)
     return choice if target.startswith("convbench.") else target.rpartition(".")[2]
 
 
 def folder_name(overrides: str) -> str:
-    """A readable folder name that no shell and no grammar has to quote: `conv-weighted_sum_seed-1`.
+    """A readable folder name without characters that a shell or Hydra would interpret: `conv-weighted_sum_seed-1`.
 
-    Other characters, such as slashes, and the end of a long name are removed; a digest keeps such names apart.
+    Other characters, such as slashes, and the end of a long name are removed; a digest then keeps the name unique.
 
     Args:
-        overrides: keys and values, already joined by `-` and `_`.
+        overrides: the overrides of the command line, joined by `-` and `_`.
     """
-    name = re.sub(r"[^\w.+-]+", "-", overrides).strip("-").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    name = re.sub(r"[^\w.+-]+", "-", overrides).strip("-").encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     if name == overrides:
         return name or "defaults"
-    # Two jobs of a sweep must not share a folder: the second would take the first one's checkpoint for its own.
+    # Two jobs of a sweep must not share a folder: the second one would resume from the checkpoint of the first.
     return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def run_folder(resume: str | None, overrides: str) -> str:
-    """The folder of a single run: that of the run to resume, or a new one named after time and overrides.
+    """The folder of a single run: the folder to resume, or a new one named after the time and the overrides.
 
     Raises:
-        UserError: if there is no folder to resume; Hydra would make an empty one.
+        UserError: if the folder to resume does not exist; Hydra would create an empty one.
     """
     if resume:
         if not Path(resume).is_dir():
-            raise UserError(f"there is no folder {resume}; give the folder of a run that was interrupted (resume)")
+            raise UserError(f"there is no folder {resume}; give the folder of an interrupted run (resume)")
         return str(resume)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     base = Path("outputs") / "runs" / f"{stamp}_{folder_name(overrides)}"
     free, count = base, 2
-    while free.exists():  # two runs started in the same second
+    while free.exists():  # if two runs start in the same second
         free, count = base.with_name(f"{base.name}_{count}"), count + 1
     return str(free)
 
 
 def sweep_folder(name: str | None) -> str:
-    """The folder of a sweep: a named one, which may be there already, or a new one.
+    """The folder of a sweep: the one with the given name, which may exist already, or a new one.
 
     Raises:
-        UserError: for a name that would lead elsewhere.
+        UserError: if the name is not a single component of a path.
     """
     if name is None:
-        # Two sweeps started in one second must not share a folder.
+        # The random suffix separates sweeps that start in the same second.
         name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
     name = str(name)
     if not name or Path(name).name != name:
-        raise UserError(f"sweep={name} is no name of a folder: give one without slashes (sweep)")
+        raise UserError(f"sweep={name} is not a folder name: give a name without slashes (sweep)")
     return str(Path("outputs") / "sweeps" / name)

@@ -1,4 +1,4 @@
-"""Where the data of an existing run are now: the one thing of its configuration that may be given anew."""
+"""The new location of the data of an existing run: the only part of its configuration that can be changed."""
 
 from omegaconf import DictConfig
 
@@ -6,15 +6,16 @@ from convbench.errors import UserError
 
 
 def relocate(config: DictConfig, root: str | None, datasets: str | None) -> None:
-    """Change where a run looks for its data; whether they are its data is found out when they are read.
+    """Change where a run reads its data; that they are the same data is verified later, when they are read.
 
     Args:
-        config: of the run, resolved; changed in place.
-        root: the folder of its data set; None to leave it.
-        datasets: the folder of all data sets: paths of the run's data below the folder it had follow; None to leave it.
+        config: the resolved configuration of the run, changed in place.
+        root: the folder of the data set; None to keep it.
+        datasets: the folder that contains all data sets; None to keep it. Paths of the data set that lie below the
+            previous folder are moved to the new one.
 
     Raises:
-        UserError: if the data of the run are not in a folder.
+        UserError: if `root` is given, but the data set of the run has no such key.
     """
     if datasets is not None:
         before = str(config.datasets).rstrip("/")
@@ -24,5 +25,5 @@ def relocate(config: DictConfig, root: str | None, datasets: str | None) -> None
         config.datasets = datasets
     if root is not None:
         if "root" not in config.data:
-            raise UserError("the data of this run are not in a folder, so no other folder can be given (data.root)")
+            raise UserError("the data set of this run is not a folder, so its folder cannot be changed (data.root)")
         config.data.root = root

@@ -1,4 +1,4 @@
-"""The functions that configurations in `conf/` call, as `${name:arguments}`."""
+"""The OmegaConf resolvers: functions that the yaml files in `conf/` call as `${name:arguments}`."""
 
 from omegaconf import OmegaConf
 
@@ -7,10 +7,10 @@ from convbench.config.options import environment, options_line, options_page
 
 
 def register_resolvers() -> None:
-    """Make the functions above known to the configs in `conf/`."""
+    """Register the resolvers that need nothing but `convbench.config`."""
     OmegaConf.register_new_resolver("environment", environment, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("options_page", options_page, replace=True)
     OmegaConf.register_new_resolver("options_line", options_line, replace=True)
-    # cached, so that all jobs of a sweep share one
+    # Cached, so that all jobs of a sweep get the same folder.
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)

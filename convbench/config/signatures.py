@@ -1,6 +1,6 @@
-"""The arguments of a class or function by its dotted path, read from its source: nothing is imported.
+"""The arguments of a class or function, given by its dotted path, read from its source without importing it.
 
-A key that no constructor takes is then found in milliseconds, and not after the seconds that importing PyTorch takes.
+A key that no constructor takes is thus found in milliseconds instead of after the seconds that importing PyTorch takes.
 """
 
 import ast
@@ -13,11 +13,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Parameter:
-    """A named argument.
+    """A parameter of a function that can be given by name.
 
     Attributes:
-        annotation: as it stands in the source; None where there is none.
-        is_required: whether it has no default value.
+        annotation: the type annotation as a syntax tree; None without an annotation.
+        is_required: whether the parameter has no default value.
     """
 
     annotation: ast.expr | None
@@ -26,11 +26,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class or function takes by name.
+    """The named parameters of a class or function.
 
     Attributes:
-        parameters: by name, those of a class before those of the classes to which it hands `**kwargs`.
-        takes_any: whether it takes other names as well, or may do so for all that its source tells.
+        parameters: the parameters by name; those of a class come before those of the base class that receives its
+            `**kwargs`.
+        takes_any: whether other names are accepted, too, or whether the source leaves this open.
     """
 
     parameters: dict[str, Parameter]
@@ -39,14 +40,14 @@ class Signature:
 
 @cache
 def signature_of(target: str) -> Signature | None:
-    """The signature of what a dotted path leads to; None where no source says it."""
+    """The signature of the class or function at a dotted path; None if its source does not define it."""
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
     if found is None:
         return None
     module, node = found
     if isinstance(node, ast.ClassDef):
-        parameters, takes_any = _of_class(module, node)
+        parameters, takes_any = _class_parameters(module, node)
         return Signature(parameters, takes_any) if parameters or not takes_any else None
     return Signature(_named(node), node.args.kwarg is not None)
 
@@ -54,34 +55,37 @@ def signature_of(target: str) -> Signature | None:
 _Definition = tuple[str, ast.ClassDef | ast.FunctionDef]
 
 
-def _of_class(module: str, node: ast.ClassDef) -> tuple[dict[str, Parameter], bool]:
-    """Arguments by name, and whether there may be more."""
-    own = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
+def _class_parameters(module: str, node: ast.ClassDef) -> tuple[dict[str, Parameter], bool]:
+    """The parameters of a constructor by name, and whether it may accept further names."""
+    init = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
     named: dict[str, Parameter] = {}
-    if own is not None:
-        named = dict(list(_named(own).items())[1:])  # without self
-        if own.args.kwarg is None:
+    if init is not None:
+        named = dict(list(_named(init).items())[1:])  # without self
+        if init.args.kwarg is None:
             return named, False
     for base in node.bases:
         found = _definition(module, base.id) if isinstance(base, ast.Name) else None
         if found is not None and isinstance(found[1], ast.ClassDef):
-            further, takes_any = _of_class(found[0], found[1])
-            return named | {name: value for name, value in further.items() if name not in named}, takes_any
+            inherited, takes_any = _class_parameters(found[0], found[1])
+            return named | {name: value for name, value in inherited.items() if name not in named}, takes_any
     return named, True
 
 
 def _named(function: ast.FunctionDef) -> dict[str, Parameter]:
+    """The parameters of a function by name."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
-    without = len(positional) - len(arguments.defaults)
-    named = {argument.arg: Parameter(argument.annotation, index < without) for index, argument in enumerate(positional)}
+    required = len(positional) - len(arguments.defaults)
+    named = {
+        argument.arg: Parameter(argument.annotation, index < required) for index, argument in enumerate(positional)
+    }
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         named[argument.arg] = Parameter(argument.annotation, default is None)
     return named
 
 
 def _definition(module: str, name: str) -> _Definition | None:
-    """The class or function that a module defines, or imports by name from another module."""
+    """The class or function that a module defines or imports by name, and the module that defines it."""
     tree = _tree(module)
     for node in tree.body if tree is not None else ():
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
@@ -95,6 +99,7 @@ def _definition(module: str, name: str) -> _Definition | None:
 
 @cache
 def _tree(module: str) -> ast.Module | None:
+    """The syntax tree of a module; None if its source cannot be read."""
     for path in _files(module):
         try:
             return ast.parse(path.read_bytes())
@@ -104,7 +109,7 @@ def _tree(module: str) -> ast.Module | None:
 
 
 def _files(module: str) -> Iterator[Path]:
-    """Where the source of a module may lie; the packages above it are found, but not imported."""
+    """The files that may contain the source of a module; its parent packages are located without importing them."""
     top, *parts = module.split(".")
     try:
         spec = PathFinder.find_spec(top)
@@ -115,5 +120,5 @@ def _files(module: str) -> Iterator[Path]:
     if spec.origin is not None and not parts:
         yield Path(spec.origin)
     for folder in spec.submodule_search_locations or ():
-        below = Path(folder).joinpath(*parts)
-        yield from (below.with_suffix(".py"), below / "__init__.py")
+        path = Path(folder).joinpath(*parts)
+        yield from (path.with_suffix(".py"), path / "__init__.py")

@@ -1,4 +1,4 @@
-"""The depthwise separable convolution: one small kernel for each input channel, then weighted sums over channels."""
+"""The depthwise separable convolution: a depthwise convolution, then a 1x1 convolution."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -10,55 +10,56 @@ from torch import Tensor
 from convbench.convs.base import Conv2dBase, initialise_like_conv2d
 from convbench.convs.functional import Geometry
 
-# Every implementation takes x (N, C_in, H, W), kernel (C_in, 1, K_h, K_w), mix (C_out, C_in/G, 1, 1), bias (C_out,) or
-# none, the geometry of the depthwise part and the groups G of the pointwise one, and gives (N, C_out, H_out, W_out).
+# All implementations take x (N, C_in, H, W), kernel (C_in, 1, K_h, K_w), mix (C_out, C_in/G, 1, 1), bias (C_out,) or
+# None, and the geometry: stride, padding and dilation of the depthwise part and the groups G of the pointwise part.
+# They return (N, C_out, H_out, W_out).
 
 
 def pointwise(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """Convolve depthwise, then 1x1: the published form."""
+    """Apply the depthwise convolution, then the 1x1 convolution: the published form."""
     y = F.conv2d(x, kernel, None, *geometry.with_groups(kernel.shape[0]))
     return F.conv2d(y, mix, bias, groups=geometry.groups)
 
 
 def linear(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """As `pointwise`, with a linear layer for the sums."""
+    """Compute as `pointwise`, with a linear layer instead of the 1x1 convolution."""
     groups = geometry.groups
-    last = F.conv2d(x, kernel, None, *geometry.with_groups(kernel.shape[0])).permute(0, 2, 3, 1)
+    pixels = F.conv2d(x, kernel, None, *geometry.with_groups(kernel.shape[0])).permute(0, 2, 3, 1)  # (N, H, W, C_in)
     if groups == 1:
-        y = F.linear(last, mix.flatten(1), bias)
+        y = F.linear(pixels, mix.flatten(1), bias)
     else:
         kernels = mix.flatten(1).unflatten(0, (groups, -1))
-        y = torch.einsum("nhwgi,goi->nhwgo", last.unflatten(3, (groups, -1)), kernels).flatten(3)
+        y = torch.einsum("nhwgi,goi->nhwgo", pixels.unflatten(3, (groups, -1)), kernels).flatten(3)
         y = y if bias is None else y + bias
     return y.permute(0, 3, 1, 2)
 
 
 def folded(x: Tensor, kernel: Tensor, mix: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """As `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[i]."""
-    of_group = kernel.squeeze(1).unflatten(0, (geometry.groups, 1, -1))  # (G, 1, C_in/G, K_h, K_w)
-    weight = (mix.unflatten(0, (geometry.groups, -1)) * of_group).flatten(0, 1)
+    """Compute as `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[i]."""
+    kernels = kernel.squeeze(1).unflatten(0, (geometry.groups, 1, -1))  # (G, 1, C_in/G, K_h, K_w)
+    weight = (mix.unflatten(0, (geometry.groups, -1)) * kernels).flatten(0, 1)
     return F.conv2d(x, weight, bias, *geometry)
 
 
 class DepthwiseSeparableConv2d(Conv2dBase):
-    """One K x K kernel for each input channel, and weighted sums of what they give.
+    """One K x K kernel for each input channel, then weighted sums of the results over channels.
 
         y[n, o] = bias[o] + sum_i mix[o, i] (kernel[i] * x[n, i])
 
-    It has C_in * K_h * K_w + C_in/groups * C_out weights. `weighted_sum` has these two factors in the other order, so
-    that each output and not each input has a kernel. Stride, padding and dilation are those of the depthwise part; the
-    layer's groups are those of the pointwise part. The published blocks have a batch norm and a ReLU between the two
-    parts; here there is none, since the conv stands where one linear layer stood.
+    It has C_in * K_h * K_w + C_in/groups * C_out weights. `weighted_sum` applies the two factors in the opposite order,
+    so that it has a kernel for each output channel and not for each input channel. The depthwise part has the stride,
+    padding and dilation of the layer, and the pointwise part has its groups. The published blocks have a batch norm and
+    a ReLU between the two parts. This class has none, since it replaces one linear layer.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation:
-    `depthwise_weight` (C_in, 1, K_h, K_w), `pointwise_weight` (C_out, C_in/groups, 1, 1), `bias` (C_out,). Each of the
-    two parts starts as the `nn.Conv2d` of its shape would.
+    `depthwise_weight` (C_in, 1, K_h, K_w), `pointwise_weight` (C_out, C_in/groups, 1, 1), `bias` (C_out,). Each part is
+    initialised as the `nn.Conv2d` of its shape.
 
     Sources: Sifre, "Rigid-Motion Scattering for Image Classification", 2014; Chollet, "Xception", CVPR 2017, arXiv
     1610.02357; Howard et al., "MobileNets", 2017, arXiv 1704.04861.
 
     Raises:
-        UserError: An argument is out of range, or does not go together with another one.
+        UserError: An argument is out of range or incompatible with another argument.
     """
 
     name: ClassVar[str] = "depthwise_separable"
@@ -78,7 +79,7 @@ class DepthwiseSeparableConv2d(Conv2dBase):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw what two `nn.Conv2d` after each other would draw, the bias belonging to the pointwise one."""
+        """Initialise both parts as `nn.Conv2d` in this order; the bias belongs to the pointwise part."""
         initialise_like_conv2d(self.depthwise_weight, None)
         initialise_like_conv2d(self.pointwise_weight, self.bias)
 

@@ -1,4 +1,4 @@
-"""From the keys of a `conf/conv/NAME.yaml` to a factory that builds one convolution for each layer it replaces."""
+"""Build convolutions from the keys of a `conf/conv/NAME.yaml`: one factory, called once for each replaced layer."""
 
 import importlib
 import inspect
@@ -16,12 +16,13 @@ OVERRIDES = ("bias", "groups")
 
 
 class ConvOption(NamedTuple):
-    """The keys of the group `conv`: a factory of convolutions, and which layers it replaces.
+    """The configuration group `conv`: a convolution type, its arguments, and the layers that it replaces.
 
     Attributes:
-        target: the class, or its dotted path.
-        arguments: its own arguments, and `bias` and `groups` for every layer.
-        skip, unsupported: as in `swap_convs`.
+        target: Dotted path of the class.
+        arguments: Arguments of the class, and the values of `bias` and `groups` for every layer.
+        skip: Layers that are not replaced, see `swap_convs`.
+        unsupported: Treatment of layers that the class does not support, see `swap_convs`.
     """
 
     target: str
@@ -31,32 +32,32 @@ class ConvOption(NamedTuple):
 
     @classmethod
     def of(cls, keys: Mapping[str, Any]) -> "ConvOption":
-        """Separate the keys of the class from those of the swap."""
+        """Separate the arguments of the class from those of the swap."""
         arguments = dict(keys)
         target, skip, unsupported = (arguments.pop(key) for key in ("_target_", "skip", "unsupported"))
         return cls(target, arguments, skip, unsupported)
 
     @property
     def factory(self) -> Callable[..., nn.Module]:
-        """Builds one convolution with `nn.Conv2d`'s arguments; raises as `conv_factory` does."""
+        """A callable that builds one convolution from the arguments of `nn.Conv2d`; see `conv_factory`."""
         return conv_factory(self.target, **self.arguments)
 
 
 def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..., nn.Module]:
-    """Check a conv type and its arguments once, and give a callable with `nn.Conv2d`'s constructor.
+    """Check a convolution type and its arguments once, and return a callable with the arguments of `nn.Conv2d`.
 
     Args:
-        target: A class with `nn.Conv2d`'s constructor and arguments of its own, or the dotted path of one.
-        **arguments: Its own arguments. `bias` and `groups`, where not null, replace those of the replaced layer; all
-            other geometry comes from that layer. A class without implementations may be given `implementation`, which
-            it then does not see: the key may stem from the yaml whose `_target_` the class has taken.
+        target: A class whose constructor takes the arguments of `nn.Conv2d` and possibly others, or its dotted path.
+        **arguments: Further arguments of the class. `bias` and `groups`, unless None, override those of the replaced
+            layer. All other geometry comes from that layer. If the class has no argument `implementation`, a value for
+            it is ignored: the key may come from the yaml of another convolution whose `_target_` was overridden.
 
     Returns:
         The factory for `swap_convs`.
 
     Raises:
-        UserError: The path leads to no `nn.Module` class, its constructor lacks an argument of `nn.Conv2d`, or an
-            argument is unknown, missing, or belongs to the replaced layer.
+        UserError: The path does not name an `nn.Module` class, its constructor lacks an argument of `nn.Conv2d`, or an
+            argument is unknown, missing, or determined by the replaced layer.
     """
     kind = conv_class(target)
     parameters, takes_any = constructor_parameters(kind)
@@ -72,7 +73,7 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
     given = {key: value for key, value in arguments.items() if key not in OVERRIDES or value is not None}
 
     def build(*geometry: Any, **layer: Any) -> nn.Module:
-        # nn.Conv2d's optional arguments may come by position; then they have names all the same.
+        # Positional arguments get their names, so that `given` can override them.
         named = {**dict(zip(GEOMETRY, geometry, strict=False)), **layer, **given}
         try:
             return kind(**named)
@@ -85,22 +86,24 @@ def conv_factory(target: str | type[nn.Module], **arguments: Any) -> Callable[..
 
 
 def conv_class(target: str | type[nn.Module]) -> type[nn.Module]:
-    """Import the class at a dotted path, or take the class given, and check that it is a module's.
+    """Import a class by its dotted path, or take the given class, and check that it is an `nn.Module` class.
 
     Raises:
-        UserError: The path leads to no `nn.Module` class.
+        UserError: The path does not name an `nn.Module` class.
     """
     found: Any = target
     if isinstance(target, str):
         module_path, _, class_name = target.rpartition(".")
         if not module_path:
-            raise UserError(f"{target!r} is no path of a class; choose one such as my_package.MyConv2d (conv._target_)")
+            raise UserError(
+                f"{target!r} is not the dotted path of a class; choose one such as my_package.MyConv2d (conv._target_)"
+            )
         try:
             found = getattr(importlib.import_module(module_path), class_name)
         except (ImportError, AttributeError) as error:
             raise UserError(f"{target!r} cannot be imported: {error} (conv._target_)") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"{target!r} is no class derived from torch.nn.Module (conv._target_)")
+        raise UserError(f"{target!r} is not a class derived from torch.nn.Module (conv._target_)")
     return found
 
 
@@ -108,8 +111,8 @@ def _check_geometry(conv_class: type[nn.Module], parameters: Mapping[str, inspec
     lacking = [name for name in GEOMETRY if name not in parameters]
     if lacking:
         raise UserError(
-            f"{conv_class.__name__} takes no {one_of(lacking)}; a conv type needs the arguments of nn.Conv2d: "
-            f"{', '.join(GEOMETRY)} (conv._target_)"
+            f"{conv_class.__name__} has no argument {one_of(lacking)}; choose a class that takes all arguments of "
+            f"nn.Conv2d: {', '.join(GEOMETRY)} (conv._target_)"
         )
 
 
@@ -118,7 +121,7 @@ def _check_arguments(conv_class: type[nn.Module], own: list[str], arguments: Map
         if name in own or name in OVERRIDES:
             continue
         if name in GEOMETRY:
-            raise UserError(f"{name} comes from the layer that is replaced; remove it (conv.{name})")
+            raise UserError(f"{name} is determined by the replaced layer; remove the key (conv.{name})")
         raise UserError(
             f"{conv_class.__name__} has no argument {name!r}; choose {one_of([*own, *OVERRIDES])} (conv.{name})"
         )

@@ -1,7 +1,7 @@
-"""A convolution from scratch without loops at run time: every tap of every channel written out, and compiled into one.
+"""A convolution from scratch as an unrolled sum over taps and channels, which torch.compile fuses into one kernel.
 
-Where there are few channels, as in a picture, matrix products are too small to pay, and the time goes into reading and
-writing the image. Written out as a sum, and compiled, the image is read once and the output written once.
+With few channels, as in a picture, matrix products are too small to be efficient, and the memory traffic of the image
+dominates the time. The fused kernel reads the image once and writes the output once.
 """
 
 import functools
@@ -16,28 +16,28 @@ from torch import Tensor
 from convbench.convs.functional import PLAIN, Geometry, as_autocast, insert_zeros
 from convbench.errors import UserError, first_cause
 
-PRODUCTS_LIMIT = 128  # of an output pixel over all channels; the compiled code grows with them
+PRODUCTS_LIMIT = 128  # products for one pixel of all output channels; the size of the compiled code is proportional
 
 Compute = Callable[..., Any]
 
 
 def fused(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geometry = PLAIN) -> Tensor:
-    """Add up all taps of all channels in one pass, which is compiled at the first call: for few channels.
+    """Add up the products of all taps and channels in one kernel, compiled at the first call; for few channels.
 
     Args:
-        x: (N, C_in, H, W).
-        weight: (C_out, C_in/groups, K_h, K_w).
-        bias: (C_out,) or none.
+        x: Input, shape (N, C_in, H, W).
+        weight: Weight, shape (C_out, C_in/groups, K_h, K_w).
+        bias: Bias, shape (C_out,), or None.
         geometry: Stride, padding, dilation and groups.
 
     Returns:
-        (N, C_out, H_out, W_out). Half precision is accumulated in float32.
+        The output, shape (N, C_out, H_out, W_out). Half precision is accumulated in float32.
 
     Raises:
-        UserError: The weight has more than `PRODUCTS_LIMIT` numbers, the input has other channels than the weight
-            takes, or is smaller than the kernel.
+        UserError: The weight has more than `PRODUCTS_LIMIT` elements, the input does not have the number of channels of
+            the weight, or the input is smaller than the kernel.
     """
-    reason = _why_not(weight.shape)
+    reason = _unsupported_reason(weight.shape)
     if reason is not None:
         raise UserError(reason)
     geometry.checked_output_size(x, weight)
@@ -48,22 +48,26 @@ def fused(x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: Geome
 
 
 def why_not(conv: Any) -> str | None:
-    """Say why `fused` cannot compute a convolution, or None if it can."""
-    return _why_not((conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size))
+    """Return the reason why `fused` cannot compute a convolution, or None if it can."""
+    return _unsupported_reason((conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size))
 
 
-def _why_not(shape: Sequence[int]) -> str | None:
+def _unsupported_reason(shape: Sequence[int]) -> str | None:
     products = math.prod(shape)
     if products <= PRODUCTS_LIMIT:
         return None
     return (
-        f"fused writes every product out, and takes weights of at most {PRODUCTS_LIMIT} numbers, not {products:,}; "
+        f"fused unrolls every product, and supports weights of at most {PRODUCTS_LIMIT} elements, not {products:,}; "
         "choose shift_matmul (conv.implementation)"
     )
 
 
 class _Fused(torch.autograd.Function):
-    """The gradient of a convolution's input is another convolution, which autograd would not see in a sum of taps."""
+    """The fused convolution with explicit gradients.
+
+    The gradient of the input is another convolution, which is fused, too. Autograd would differentiate every product of
+    the unrolled sum separately.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -76,37 +80,37 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        of_x = of_weight = of_bias = None
+        grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             flipped = weight.flip(2, 3).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-            around = _spread_out(gradient, x.shape[2:], weight.shape[2:], stride, padding, dilation)
-            of_x = _compiled(_sum_of_taps)(around, flipped, None, (1, 1), dilation, groups)
+            dilated = _dilated_gradient(gradient, x.shape[2:], weight.shape[2:], stride, padding, dilation)
+            grad_x = _compiled(_sum_of_taps)(dilated, flipped, None, (1, 1), dilation, groups)
         if ctx.needs_input_grad[1]:
-            sums = _compiled(_products)(_padded(x, padding), gradient, weight.shape, stride, dilation, groups)
-            of_weight = sums.view_as(weight).to(weight.dtype)
+            flat = _compiled(_weight_gradient)(_padded(x, padding), gradient, weight.shape, stride, dilation, groups)
+            grad_weight = flat.view_as(weight).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None
+            grad_bias = gradient.sum((0, 2, 3))
+        return grad_x, grad_weight, grad_bias, None
 
 
 def _sum_of_taps(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], dilation: tuple[int, int], groups: int
 ) -> Tensor:
-    """Convolve a padded image: one sum an output channel."""
+    """Convolve a padded image, with one unrolled sum for each output channel."""
     windows = _windows(x, weight.shape, stride, dilation)
-    x, weights, outputs = _exact(x), _exact(weight), []
-    for o, channels in enumerate(_channels_read(weight.shape, groups)):
-        total = None if bias is None else _exact(bias)[o]
+    x, weights, outputs = _half_to_float32(x), _half_to_float32(weight), []
+    for o, channels in enumerate(_input_channels(weight.shape, groups)):
+        total = None if bias is None else _half_to_float32(bias)[o]
         for c, channel in enumerate(channels):
             for i, j, window in windows:
                 product = x[:, channel, *window] * weights[o, c, i, j]
                 total = product if total is None else total + product
-        assert total is not None  # a kernel has a tap
+        assert total is not None  # a kernel has at least one tap
         outputs.append(total)
     return torch.stack(outputs, 1).to(weight.dtype)
 
 
-def _products(
+def _weight_gradient(
     x: Tensor,
     gradient: Tensor,
     shape: tuple[int, ...],
@@ -114,13 +118,13 @@ def _products(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """Give what each number of a weight of this shape was multiplied with, summed: flat."""
+    """Return the flattened gradient of a weight of this shape, for a padded image and the gradient of the output."""
     windows = _windows(x, shape, stride, dilation)
-    x, gradient = _exact(x), _exact(gradient)
+    x, gradient = _half_to_float32(x), _half_to_float32(gradient)
     return torch.stack(
         [
             (x[:, channel, *window] * gradient[:, o]).sum()
-            for o, channels in enumerate(_channels_read(shape, groups))
+            for o, channels in enumerate(_input_channels(shape, groups))
             for channel in channels
             for _, _, window in windows
         ]
@@ -130,24 +134,24 @@ def _products(
 def _windows(
     x: Tensor, shape: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> list[tuple[int, int, tuple[slice, slice]]]:
-    """For each tap (i, j) of a kernel the pixels of a padded image that it reads."""
+    """Return each tap (i, j) of a kernel with the slices of the rows and columns of a padded image that it reads."""
     (sh, sw), (dh, dw), (kh, kw) = stride, dilation, shape[2:]
-    high, wide = x.shape[2] - dh * (kh - 1), x.shape[3] - dw * (kw - 1)
+    span_h, span_w = x.shape[2] - dh * (kh - 1), x.shape[3] - dw * (kw - 1)
     return [
-        (i, j, (slice(i * dh, i * dh + high, sh), slice(j * dw, j * dw + wide, sw)))
+        (i, j, (slice(i * dh, i * dh + span_h, sh), slice(j * dw, j * dw + span_w, sw)))
         for i in range(kh)
         for j in range(kw)
     ]
 
 
-def _channels_read(shape: tuple[int, ...], groups: int) -> list[range]:
-    """For each output channel the input channels that it reads."""
+def _input_channels(shape: tuple[int, ...], groups: int) -> list[range]:
+    """Return the input channels of each output channel, for a weight of this shape."""
     out_channels, group_channels = shape[:2]
     first = [o // (out_channels // groups) * group_channels for o in range(out_channels)]
     return [range(start, start + group_channels) for start in first]
 
 
-def _spread_out(
+def _dilated_gradient(
     gradient: Tensor,
     size: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -155,42 +159,49 @@ def _spread_out(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Tensor:
-    """Lay the gradient of the output so among zeros that a convolution with the flipped kernel gives that of the input.
+    """Dilate and pad the gradient of the output, so that its convolution with the flipped kernel is that of the input.
 
-    Everything but the gradient, (N, C_out, H_out, W_out), is (height, width): size is that of the input.
+    Args:
+        gradient: Gradient of the output, shape (N, C_out, H_out, W_out).
+        size: Size of the input, (height, width).
+        kernel: Size of the kernel, (height, width).
+        stride: Stride of the convolution, (height, width).
+        padding: Padding of the convolution, (height, width).
+        dilation: Dilation of the convolution, (height, width).
     """
-    sides: list[int] = []
+    pads: list[int] = []
     for s, p, d, k, extent, pixels in zip(stride, padding, dilation, kernel, size, gradient.shape[2:], strict=True):
         before = d * (k - 1) - p
         after = extent + d * (k - 1) - before - ((pixels - 1) * s + 1)
-        sides = [before, after, *sides]  # F.pad starts with the last axis, and crops where a number is negative
-    return F.pad(gradient if stride == (1, 1) else insert_zeros(gradient, stride), sides)
+        pads = [before, after, *pads]  # F.pad starts with the last axis, and crops for negative numbers
+    return F.pad(gradient if stride == (1, 1) else insert_zeros(gradient, stride), pads)
 
 
 def _padded(x: Tensor, padding: tuple[int, int]) -> Tensor:
     return F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
 
 
-def _exact(x: Tensor) -> Tensor:
-    """Half precision in float32, which costs nothing in compiled code."""
+def _half_to_float32(x: Tensor) -> Tensor:
+    """Convert half precision to float32, which takes no additional memory traffic in compiled code."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 
 def _compiled(compute: Compute) -> Compute:
-    return compute if torch.compiler.is_compiling() else _compiled_alone(compute)  # or with the network around it
+    """Return the compiled function, or the function itself inside a network that is being compiled as a whole."""
+    return compute if torch.compiler.is_compiling() else _compiled_separately(compute)
 
 
 @functools.cache
-def _compiled_alone(compute: Compute) -> Compute:
-    compiled: Compute = torch.compile(compute)  # at the first call: it takes a second to import the compiler
+def _compiled_separately(compute: Compute) -> Compute:
+    compiled: Compute = torch.compile(compute)  # not at import, because importing the compiler takes a second
 
     def checked(*arguments: Any) -> Any:
         try:
             return compiled(*arguments)
-        except torch._dynamo.exc.TorchDynamoException as error:  # a machine without a C++ compiler, for example
+        except torch._dynamo.exc.TorchDynamoException as error:  # for example without a C++ compiler
             raise UserError(
-                f"fused is compiled when it is first called, and cannot be here ({first_cause(error)}); "
-                "choose shift_matmul, or install what is missing (conv.implementation)"
+                f"fused cannot be compiled on this machine ({first_cause(error)}); "
+                "choose shift_matmul, or install the missing dependency (conv.implementation)"
             ) from error
 
     return checked

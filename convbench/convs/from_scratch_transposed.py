@@ -1,17 +1,18 @@
 """Transposed convolutions from scratch, with the results of `torch.nn.functional.conv_transpose2d`.
 
-Where a convolution gathers the pixels under its kernel, its transpose spreads each pixel, times the kernel, over the
-output:
+A convolution gathers the pixels under its kernel. Its transpose spreads each pixel, times the kernel, over the output:
 
-    y[n, o, i * stride + a * dilation - padding] += x[n, c, i] * weight[c, o, a]     (the other axis alike)
+    y[n, o, i * stride + a * dilation - padding] += x[n, c, i] * weight[c, o, a]     (the other axis likewise)
 
-So it is what the gradient of a convolution does to the gradient of its output. All functions spread over a canvas that
-still has the padding, and cut it away at the end.
+It computes the gradient of the input of a convolution from the gradient of its output. All functions compute a canvas,
+which is the output including the padding, and crop the padding at the end.
 
-All functions take x (N, C_in, H, W), weight (C_in, C_out/groups, K_h, K_w), bias (C_out,) or none, and a
-`TransposedGeometry`, and give (N, C_out, H_out, W_out). What does not go together is a UserError in all of them.
+All functions take x (N, C_in, H, W), weight (C_in, C_out/groups, K_h, K_w), bias (C_out,) or None, and a
+`TransposedGeometry`, and return (N, C_out, H_out, W_out). All of them raise a UserError if the shapes of the arguments
+do not agree.
 
-"Unboxing the blackbox: convolutions" (S4), which the others follow, leaves these as "a topic for another day".
+"Unboxing the blackbox: convolutions" (S4), the source of `from_scratch`, leaves transposed convolutions as "a topic for
+another day".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +30,14 @@ from convbench.errors import UserError
 
 
 class TransposedGeometry(NamedTuple):
-    """How a kernel spreads pixels over an image. Unpacked, it is what `F.conv_transpose2d` takes after the bias.
+    """The geometry of a transposed convolution, in the order of the arguments of `F.conv_transpose2d` after the bias.
 
     Attributes:
-        stride: pixels of the output between two pixels of the input, (height, width).
-        padding: rows and columns that are cut away from each side of the output, (height, width).
-        output_padding: further rows at the bottom and columns at the right, (height, width).
-        groups: blocks of channels that are convolved separately.
-        dilation: pixels between two taps of the kernel, (height, width).
+        stride: Distance in output pixels between two input pixels, (height, width).
+        padding: Number of rows and columns cropped from each side of the output, (height, width).
+        output_padding: Number of additional rows at the bottom and columns on the right, (height, width).
+        groups: Number of groups of channels that are convolved separately.
+        dilation: Distance between two kernel taps in pixels, (height, width).
     """
 
     stride: tuple[int, int] = (1, 1)
@@ -49,40 +50,40 @@ class TransposedGeometry(NamedTuple):
     def of(
         cls, stride: Size = 1, padding: Size = 0, output_padding: Size = 0, groups: int = 1, dilation: Size = 1
     ) -> "TransposedGeometry":
-        """Accept one number for both axes, as `F.conv_transpose2d` does."""
+        """Create a geometry from numbers or pairs, as `F.conv_transpose2d` accepts them."""
         return cls(pair(stride), pair(padding), pair(output_padding), groups, pair(dilation))
 
     def output_size(self, size: Sequence[int], kernel_size: Sequence[int]) -> tuple[int, int]:
-        """The (height, width) of the output for an image and a kernel of these (height, width)."""
+        """Return the (height, width) of the output for the (height, width) of an image and of a kernel."""
         axes = zip(size, kernel_size, self.stride, self.padding, self.output_padding, self.dilation, strict=True)
-        high, wide = ((extent - 1) * s - 2 * p + d * (k - 1) + 1 + extra for extent, k, s, p, extra, d in axes)
-        return high, wide
+        height, width = ((extent - 1) * s - 2 * p + d * (k - 1) + 1 + extra for extent, k, s, p, extra, d in axes)
+        return height, width
 
     def canvas_size(self, x: Tensor, weight: Tensor) -> tuple[int, int]:
-        """The (height, width) of the output with its padding, for x (N, C_in, H, W).
+        """Return the (height, width) of the output including its padding, for x (N, C_in, H, W).
 
         Raises:
-            UserError: What `F.conv_transpose2d` refuses, too.
+            UserError: The arguments do not agree; `F.conv_transpose2d` refuses them, too.
         """
         self.check_output_padding()
         if x.dim() != 4 or x.shape[1] != weight.shape[0] or weight.shape[0] % self.groups:
             raise UserError(
-                f"an input {tuple(x.shape)} does not go with a weight {tuple(weight.shape)} and groups {self.groups}; "
+                f"an input {tuple(x.shape)} does not match a weight {tuple(weight.shape)} and groups {self.groups}; "
                 f"choose an input (N, {weight.shape[0]}, H, W) and groups that divide its channels"
             )
         size = self.output_size(x.shape[2:], weight.shape[2:])
         if min(size) < 1:
             raise UserError(
-                f"padding {self.padding} cuts all of the output of an input {tuple(x.shape)} away; choose less padding "
-                "or larger images"
+                f"padding {self.padding} leaves no output for an input {tuple(x.shape)}; choose less padding or larger "
+                "images"
             )
         return size[0] + 2 * self.padding[0], size[1] + 2 * self.padding[1]
 
     def check_output_padding(self) -> None:
-        """See that the output padding is smaller than stride or dilation.
+        """Check that the output padding is smaller than the stride or the dilation.
 
         Raises:
-            UserError: It is not.
+            UserError: The output padding is too large.
         """
         axes = zip(self.output_padding, self.stride, self.dilation, strict=True)
         if any(extra >= max(s, d) for extra, s, d in axes):
@@ -92,25 +93,25 @@ class TransposedGeometry(NamedTuple):
             )
 
 
-PLAIN_TRANSPOSED = TransposedGeometry()  # stride 1, nothing cut away or added, no dilation, one group
+PLAIN_TRANSPOSED = TransposedGeometry()  # the defaults of F.conv_transpose2d
 
 
 def loops(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
-    """Spread one number at a time, in Python: the definition, for tiny inputs only.
+    """Spread each pixel with one multiplication at a time, in Python: the definition, for tiny inputs only.
 
     Raises:
-        UserError: It would take more than `from_scratch.LOOPS_LIMIT` multiplications.
+        UserError: The convolution needs more than `from_scratch.LOOPS_LIMIT` multiplications.
     """
     (sh, sw), padding, _, groups, (dh, dw) = geometry
-    high, wide = geometry.canvas_size(x, weight)
+    height, width = geometry.canvas_size(x, weight)
     refuse_long_loops(x, x[:, 0].numel() * weight.numel())
     in_channels, group_channels, kh, kw = weight.shape
     kernels, start = numbers(weight), numbers(weight.new_zeros(group_channels * groups) if bias is None else bias)
-    canvases = [weight.flatten()[:0]]  # an empty batch has an output too, and a gradient
+    canvases = [weight.flatten()[:0]]  # so that torch.cat works, and gradients flow, for an empty batch
     for image in numbers(x):
-        canvas = [[[zero] * wide for _ in range(high)] for zero in start]
+        canvas = [[[zero] * width for _ in range(height)] for zero in start]
         for c in range(in_channels):
             first = c // (in_channels // groups) * group_channels  # the first output channel of this group
             for top, line in enumerate(image[c]):
@@ -121,24 +122,24 @@ def loops(
                             for j in range(kw):
                                 row[left * sw + j * dw] = row[left * sw + j * dw] + pixel * kernels[c][o][i][j]
         canvases += [torch.stack(row) for channel in canvas for row in channel]
-    return _without_padding(torch.cat(canvases).reshape(x.shape[0], len(start), high, wide), padding)
+    return _without_padding(torch.cat(canvases).reshape(x.shape[0], len(start), height, width), padding)
 
 
 def roll(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
-    """Lay the pixels apart on the canvas and add up copies of it, each rolled to where one kernel tap puts it."""
+    """Place the pixels on the canvas at distance `stride`, and add up copies of it, each rolled by one kernel tap."""
     stride, padding, _, groups, (dh, dw) = geometry
-    high, wide = geometry.canvas_size(x, weight)
+    height, width = geometry.canvas_size(x, weight)
     image = insert_zeros(x, stride)
-    image = F.pad(image, (0, wide - image.shape[3], 0, high - image.shape[2])).unflatten(1, (groups, -1))
+    image = F.pad(image, (0, width - image.shape[3], 0, height - image.shape[2])).unflatten(1, (groups, -1))
     kernels = weight.unflatten(0, (groups, -1))
     y = None
     for i, j in taps(weight):
-        copy = torch.roll(image, (i * dh, j * dw), (3, 4))  # the canvas has room: only zeros wrap around the edge
+        copy = torch.roll(image, (i * dh, j * dw), (3, 4))  # the canvas is large enough that only zeros wrap around
         part = torch.einsum("ngchw,gco->ngohw", copy, kernels[..., i, j])
         y = part if y is None else y + part
-    assert y is not None  # a kernel has a tap
+    assert y is not None  # a kernel has at least one tap
     return add_bias(_without_padding(y.flatten(1, 2), padding), bias)
 
 
@@ -147,15 +148,16 @@ def shift_matmul(
 ) -> Tensor:
     """Add one matrix product for each kernel tap into a shifted view of the canvas.
 
-    `convs.shift_matmul` backwards: each tap writes into one phase of the canvas by the stride, and at the end the
-    phases are put together. No zero between the pixels is multiplied, or even stored.
+    This is the adjoint of `convs.shift_matmul`: each tap writes into one phase of the canvas, and the phases are
+    interleaved at the end. The zeros between the pixels are neither multiplied nor stored.
 
     Returns:
-        (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half precision.
+        The output, shape (N, C_out, H_out, W_out), channels_last in memory. Half precision is accumulated in half
+        precision.
     """
     (sh, sw), padding, _, groups, dilation = geometry
-    high, wide = geometry.canvas_size(x, weight)
-    lines, pixels = -(-high // sh), -(-wide // sw)  # of a phase, rounded up
+    height, width = geometry.canvas_size(x, weight)
+    lines, pixels = -(-height // sh), -(-width // sw)  # size of a phase, rounded up
     x, weight = as_autocast(x, weight)
     image = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pixels - x.shape[3], 0, lines - x.shape[2]))
     rows = image.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)  # (G, rows, C_in/G)
@@ -163,49 +165,52 @@ def shift_matmul(
     biases = None if bias is None else bias.to(x.dtype).reshape(groups, 1, -1)
     y = TapSpread.apply(rows, kernels, biases, phase_taps(weight, geometry.stride, dilation, pixels), sh * sw)
     canvas = phases_together(y.unflatten(2, (x.shape[0], lines, pixels)).unflatten(0, (sh, sw)))
-    return _without_padding(canvas[:, :, :high, :wide], padding)
+    return _without_padding(canvas[:, :, :height, :width], padding)
 
 
 def im2col(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
-    """Take one matrix product, whose columns are patches of the canvas, and add them where they overlap (col2im)."""
+    """Compute one matrix product whose columns are patches of the canvas, and add up overlapping patches (col2im)."""
     (sh, sw), padding, _, groups, (dh, dw) = geometry
-    high, wide = geometry.canvas_size(x, weight)
+    height, width = geometry.canvas_size(x, weight)
     kernels = weight.flatten(1).unflatten(0, (groups, -1))  # (G, C_in/G, C_out/G * taps)
     columns = kernels.mT @ x.flatten(2).unflatten(1, (groups, -1))
     patches = columns.flatten(1, 2).unflatten(2, x.shape[2:]).unflatten(1, (-1, weight.shape[2:].numel()))
-    reach = (x.shape[2] - 1) * sh + 1, (x.shape[3] - 1) * sw + 1  # from the first pixel's place to the last one's
-    canvas = columns.new_zeros(x.shape[0], patches.shape[1], high, wide)
+    span_h, span_w = (x.shape[2] - 1) * sh + 1, (x.shape[3] - 1) * sw + 1  # from the first to the last pixel of one tap
+    canvas = columns.new_zeros(x.shape[0], patches.shape[1], height, width)
     for (i, j), patch in zip(taps(weight), patches.unbind(2), strict=True):
-        canvas[:, :, i * dh : i * dh + reach[0] : sh, j * dw : j * dw + reach[1] : sw] += patch
+        canvas[:, :, i * dh : i * dh + span_h : sh, j * dw : j * dw + span_w : sw] += patch
     return add_bias(_without_padding(canvas, padding), bias)
 
 
 def fft(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, geometry: TransposedGeometry = PLAIN_TRANSPOSED
 ) -> Tensor:
-    """Multiply in the frequency domain; half precision is computed in float32, as few devices have its transform."""
+    """Multiply in the frequency domain.
+
+    Half precision is computed in float32, because few devices support the FFT in half precision.
+    """
     stride, padding, _, groups, dilation = geometry
     dtype = x.dtype
     if dtype in (torch.half, torch.bfloat16):
         x, weight = x.float(), weight.float()
     size = geometry.canvas_size(x, weight)
     image = torch.fft.rfft2(insert_zeros(x, stride), size).unflatten(1, (groups, -1))
-    # Without the conjugate of `from_scratch.fft` this is a convolution in the mathematical sense, which spreads.
+    # Without the complex conjugate of `from_scratch.fft`, the product is a convolution in the mathematical sense.
     kernels = torch.fft.rfft2(insert_zeros(weight, dilation), size).unflatten(0, (groups, -1))
     canvas = torch.fft.irfft2(torch.einsum("ngchw,gcohw->ngohw", image, kernels), size).flatten(1, 2)
     return add_bias(_without_padding(canvas, padding).to(dtype), bias)
 
 
 class FromScratchConvTranspose2d(Conv2dBase):
-    """A transposed convolution that is computed by one of this module's functions.
+    """A transposed convolution that is computed by one of the functions of this module.
 
-    Constructor, parameters, their names, shapes and initial values are those of `nn.ConvTranspose2d`: a `state_dict`
-    moves both ways.
+    The constructor takes the arguments of `nn.ConvTranspose2d`. Parameters have the names, shapes and initial values of
+    those of `nn.ConvTranspose2d`, so that either class loads the `state_dict` of the other.
 
     Raises:
-        UserError: An argument is out of range, or does not go together with another one.
+        UserError: An argument is out of range or incompatible with another argument.
     """
 
     name: ClassVar[str] = "from_scratch_transposed"
@@ -237,14 +242,14 @@ class FromScratchConvTranspose2d(Conv2dBase):
         implementation: str = "shift_matmul",
     ) -> None:
         if padding_mode != "zeros":
-            raise UserError(f"{self.name} got padding_mode {padding_mode!r}; only zeros can be cut away")
+            raise UserError(f"{self.name} got padding_mode {padding_mode!r}; only zeros is supported")
         if isinstance(padding, str):
             raise UserError(f"{self.name} got padding {padding!r}; choose one whole number or two")
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
             device, dtype, implementation=implementation,
         )  # fmt: skip
-        self.output_padding = self._two("output_padding", output_padding, least=0)
+        self.output_padding = self._checked_pair("output_padding", output_padding, least=0)
         self._transposed = TransposedGeometry(
             self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
@@ -254,18 +259,18 @@ class FromScratchConvTranspose2d(Conv2dBase):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the values that `nn.ConvTranspose2d` would draw."""
+        """Initialise the parameters as `nn.ConvTranspose2d` does."""
         initialise_like_conv2d(self.weight, self.bias)
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Spread (N, C_in, H, W) into (N, C_out, H_out, W_out).
+        """Compute the transposed convolution of (N, C_in, H, W); the output is (N, C_out, H_out, W_out).
 
         Args:
             x: (N, C_in, H, W).
-            output_size: (H_out, W_out), or the whole shape, instead of `output_padding`.
+            output_size: Size (H_out, W_out), or whole shape, of the output. It overrides `output_padding`.
 
         Raises:
-            UserError: No output padding leads to this output size.
+            UserError: No output padding gives this output size.
         """
         geometry = self._transposed
         if output_size is not None:
@@ -273,20 +278,21 @@ class FromScratchConvTranspose2d(Conv2dBase):
         return self._function(x, self.weight, self.bias, geometry)
 
     def extra_repr(self) -> str:
-        """Describe the layer as the convolutions do, and add the output padding."""
+        """Describe the layer as `Conv2dBase` does, and add the output padding."""
         extra = f", output_padding={self.output_padding}" if self.output_padding != (0, 0) else ""
         return super().extra_repr() + extra
 
     def _output_padding(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, int]:
-        wanted = tuple(output_size)[2:] if len(output_size) == x.dim() else tuple(output_size)
-        least = self._transposed._replace(output_padding=(0, 0)).output_size(x.shape[2:], self.kernel_size)
-        if len(wanted) != 2 or any(not 0 <= w - n < s for w, n, s in zip(wanted, least, self.stride, strict=True)):
-            most = tuple(n + s - 1 for n, s in zip(least, self.stride, strict=True))
+        """Return the output padding (height, width) that gives the requested output size."""
+        size = tuple(output_size)[2:] if len(output_size) == x.dim() else tuple(output_size)
+        smallest = self._transposed._replace(output_padding=(0, 0)).output_size(x.shape[2:], self.kernel_size)
+        if len(size) != 2 or any(not 0 <= w - n < s for w, n, s in zip(size, smallest, self.stride, strict=True)):
+            largest = tuple(n + s - 1 for n, s in zip(smallest, self.stride, strict=True))
             raise UserError(
                 f"{self.name} got output_size {tuple(output_size)} for an input {tuple(x.shape)}; choose a (height, "
-                f"width) from {least} to {most}"
+                f"width) from {smallest} to {largest}"
             )
-        return wanted[0] - least[0], wanted[1] - least[1]
+        return size[0] - smallest[0], size[1] - smallest[1]
 
 
 def _without_padding(canvas: Tensor, padding: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The standard convolution, with `nn.Conv2d`'s parameters: torch's own function, or Winograd's for 3x3 kernels."""
+"""The standard convolution with the parameters of `nn.Conv2d`, computed by PyTorch or by Winograd's algorithm."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -10,15 +10,16 @@ from convbench.convs.winograd import why_not, winograd
 
 
 class StandardConv2d(Conv2dBase):
-    """The convolution that every other one is compared with.
+    """The standard convolution, which is the baseline of all comparisons.
 
         y[n, o] = bias[o] + sum_i weight[o, i] * x[n, i]
 
-    Parameters are named and shaped as in `nn.Conv2d`, so a `state_dict` moves both ways: `weight`
-    (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,). Input (N, C_in, H, W), output (N, C_out, H_out, W_out).
+    Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters have the names and shapes of those of
+    `nn.Conv2d`, so that either class loads the `state_dict` of the other: `weight` (C_out, C_in/groups, K_h, K_w) and
+    `bias` (C_out,).
 
     Raises:
-        UserError: An argument is out of range, or does not go together with another one.
+        UserError: An argument is out of range or incompatible with another argument.
     """
 
     name: ClassVar[str] = "standard"
@@ -33,7 +34,7 @@ class StandardConv2d(Conv2dBase):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the values that `nn.Conv2d` would draw."""
+        """Initialise the parameters as `nn.Conv2d` does."""
         initialise_like_conv2d(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

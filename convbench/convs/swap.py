@@ -1,4 +1,4 @@
-"""Replace the convolutions of any network, each under its own random numbers, and report what was done."""
+"""Replace the convolutions of any network, each with its own random seed, and report the result for every layer."""
 
 import hashlib
 from collections import Counter
@@ -13,20 +13,22 @@ from convbench.convs.base import AUTO, Conv2dBase, UnsupportedLayerError, one_of
 from convbench.convs.scale import has_norms, match_output_scale
 from convbench.errors import UserError
 
-SHOWN = 6  # names listed in a message before "and N more"
+SHOWN = 6  # maximum number of names in a message; the rest becomes "and N more"
 UNSUPPORTED = ("error", "skip")
 
 
 @dataclass(frozen=True)
 class SwapRow:
-    """One convolution of the network.
+    """One convolution of the network and whether it was replaced.
 
     Attributes:
-        name: qualified.
-        description: what it was, as in `16 to 32, 3x3, stride 2`: channels, kernel, what differs from a plain layer.
+        name: Qualified name of the layer.
+        description: Description of the original layer, such as `16 to 32, 3x3, stride 2`: channels, kernel size, and
+            all settings other than the defaults.
         status: `swapped` or `skipped`.
-        reason: why.
-        implementation: what the new one computes with; empty where there is no choice.
+        reason: For a skipped layer, the selector or the refusal of the class. For a swapped layer, the other names of a
+            shared module, or empty.
+        implementation: Implementation of the new convolution; empty if its class has no choice.
     """
 
     name: str
@@ -38,7 +40,12 @@ class SwapRow:
 
 @dataclass(frozen=True)
 class SwapReport:
-    """What `swap_convs` did: `kind` names the new convolutions, `rows` follow the order of the network's modules."""
+    """The result of `swap_convs`.
+
+    Attributes:
+        kind: Name of the new convolutions, such as `weighted_sum (pointwise)`.
+        rows: One row for each convolution, in the order of the modules of the network.
+    """
 
     kind: str
     rows: list[SwapRow] = field(default_factory=list)
@@ -50,20 +57,24 @@ class SwapReport:
 
     @property
     def skipped(self) -> list[SwapRow]:
-        """The rows of convolutions left as they were."""
+        """The rows of convolutions that were not replaced."""
         return [row for row in self.rows if row.status == "skipped"]
 
     def with_implementations(self, chosen: Mapping[str, str]) -> "SwapReport":
-        """The same after implementations were chosen: name of a layer -> its implementation."""
+        """Return the report after the choice of implementations.
+
+        Args:
+            chosen: Maps the name of a layer to its implementation.
+        """
         if not chosen:
             return self
         rows = [replace(row, implementation=chosen.get(row.name, row.implementation)) for row in self.rows]
         counts = Counter(row.implementation for row in rows if row.status == "swapped")
-        found = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        return SwapReport(self.kind.replace(f"({AUTO})", f"({AUTO}: {found})"), rows)
+        summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return SwapReport(self.kind.replace(f"({AUTO})", f"({AUTO}: {summary})"), rows)
 
     def summary(self) -> str:
-        """Say it in a line: `14 of 15 convs are weighted_sum (pointwise); skipped: conv1 (first)`."""
+        """Summarise the swap in one line: `14 of 15 convs are weighted_sum (pointwise); skipped: conv1 (first)`."""
         if not self.rows:
             return "the network has no convs to swap"
         if not self.swapped:
@@ -73,7 +84,7 @@ class SwapReport:
         reasons: dict[str, list[str]] = {}
         for row in self.skipped:
             reasons.setdefault(row.reason, []).append(row.name)
-        groups = [f"{_shortened(names)} ({reason})" for reason, names in reasons.items()]
+        groups = [f"{_shortened_list(names)} ({reason})" for reason, names in reasons.items()]
         return f"{line}; skipped: {', '.join(groups)}" if groups else line
 
 
@@ -86,111 +97,118 @@ def swap_convs(
 ) -> tuple[nn.Module, SwapReport]:
     """Replace every `nn.Conv2d` of a network, in place.
 
-    Each replacement is built on the CPU under its own random numbers, seeded from `seed` and the layer's qualified
-    name: its initial values depend neither on the other layers, nor on their type, nor on the device. A replacement
-    whose `state_dict` has the replaced layer's names and shapes takes over its values, so a network's own or pretrained
-    initialisation survives; in a network without norms every other one of convbench starts with outputs as large as
-    those of the replaced layer, see `match_output_scale`. Device, dtype, training mode and frozen parameters stay as in
-    the replaced layer. A layer that occurs at several places is replaced once, by the same object everywhere. Nothing
-    inside a convolution, old or new, is touched. Swap before the optimizer is made: it must see the new parameters.
+    Each replacement is built on the CPU with a random seed derived from `seed` and the qualified name of the layer. Its
+    initial values therefore depend neither on the other layers, nor on the convolution types, nor on the device. If the
+    `state_dict` of a replacement has the names and shapes of that of the replaced layer, the replacement copies the
+    values, so that the initialisation or the pretrained weights of the network are kept. In a network without norms,
+    all other convolutions of convbench are rescaled to the output scale of the replaced layer (`match_output_scale`).
+
+    Device, dtype, training mode and frozen parameters stay as in the replaced layer. A module that occurs at several
+    places of the network is replaced once, by the same object at all places. Modules inside a convolution, old or new,
+    are not replaced. Call this function before the optimizer is created, which needs the new parameters.
 
     Args:
-        network: Any module; its root may be a convolution itself.
-        factory: Takes the arguments of `nn.Conv2d`; a class, a partial of one, or what `conv_factory` gives.
-        skip: What stays: `first`, `last`, `1x1`, or patterns on qualified names such as `layer1.*`.
+        network: Any module; the root itself may be a convolution.
+        factory: Callable with the arguments of `nn.Conv2d`: a class, a `functools.partial` of a class, or the result of
+            `conv_factory`.
+        skip: Convolutions that are not replaced: `first`, `last`, `1x1`, or patterns of qualified names such as
+            `layer1.*`.
         seed: The seed of the run.
-        unsupported: What becomes of a layer that the conv type cannot take: `skip` leaves it as it is and says so in
-            the report, `error` raises.
+        unsupported: Treatment of a layer that the convolution type does not support. `skip` keeps the layer and reports
+            the reason; `error` raises.
 
     Returns:
-        The network (a new object only where the root was a convolution) and the report.
+        The network, which is a new object only if the root was a convolution, and the report.
 
     Raises:
-        UserError: The network is wrapped for data-parallel training, a pattern matches nothing, or the factory refuses
-            a layer; the message names it.
+        UserError: The network is wrapped for data-parallel training, a pattern matches no convolution, or the factory
+            refuses a layer, whose name is in the message.
     """
     if unsupported not in UNSUPPORTED:
         raise UserError(f"unsupported is {unsupported!r}; choose {one_of(UNSUPPORTED)} (conv.unsupported)")
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in network.modules()):
         raise UserError(
-            "swap_convs got a network wrapped in DistributedDataParallel, which has noted its parameters already; "
-            "swap the convs first and wrap afterwards"
+            "swap_convs got a network wrapped in DistributedDataParallel, which has already registered its parameters; "
+            "swap the convs before wrapping the network"
         )
     places: dict[nn.Conv2d, list[str]] = {}
     for name, conv in _convs(network):
         places.setdefault(conv, []).append(name)
     skipped = _skipped(places, skip)
-    keeps_size = not has_norms(network)
+    match_scale = not has_norms(network)
 
     rows, kind = [], ""
     for conv, names in places.items():
-        shown, description = _shown(names[0]), _described(conv)
+        shown_name, description = _display_name(names[0]), _description(conv)
         if conv in skipped:
-            rows.append(SwapRow(shown, description, "skipped", skipped[conv]))
+            rows.append(SwapRow(shown_name, description, "skipped", skipped[conv]))
             continue
         try:
-            replacement = _replacement(conv, names[0], factory, seed, keeps_size)
+            replacement = _replacement(conv, names[0], factory, seed, match_scale)
         except UnsupportedLayerError as error:
             if unsupported == "error":
                 raise UserError(
-                    f"layer {shown}: {error}; conv.unsupported=skip leaves such layers as they are"
+                    f"layer {shown_name}: {error}; conv.unsupported=skip leaves such layers unchanged"
                 ) from error
-            rows.append(SwapRow(shown, description, "skipped", str(error)))
+            rows.append(SwapRow(shown_name, description, "skipped", str(error)))
             continue
         except UserError as error:
-            raise UserError(f"layer {shown}: {error}") from error
+            raise UserError(f"layer {shown_name}: {error}") from error
         for name in names:
-            network = _put(network, name, replacement)
+            network = _set_module(network, name, replacement)
         kind = kind or _kind(replacement)
-        also = f"shared with {', '.join(map(_shown, names[1:]))}" if names[1:] else ""
-        rows.append(SwapRow(shown, description, "swapped", also, getattr(replacement, "implementation", "")))
+        shared = f"shared with {', '.join(map(_display_name, names[1:]))}" if names[1:] else ""
+        rows.append(SwapRow(shown_name, description, "swapped", shared, getattr(replacement, "implementation", "")))
     return network, SwapReport(kind, rows)
 
 
 def _convs(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Conv2d]]:
-    """Yield every place of a convolution, shared ones at each of theirs, and enter no convolution."""
+    """Yield the qualified name and the module of every convolution, shared ones once for each name.
+
+    Modules inside a convolution are not visited.
+    """
     if isinstance(module, nn.Conv2d):
         yield name, module
     elif not isinstance(module, Conv2dBase):
-        for child_name, child in module._modules.items():  # named_children() would leave out repeated modules
+        for child_name, child in module._modules.items():  # named_children() omits repeated modules
             if child is not None:
                 yield from _convs(child, f"{name}.{child_name}" if name else child_name)
 
 
 def _skipped(places: dict[nn.Conv2d, list[str]], skip: Sequence[str]) -> dict[nn.Conv2d, str]:
-    """Map every convolution that stays to the selector that chose it."""
+    """Map every skipped convolution to the first selector that matches it."""
     if isinstance(skip, str):
         raise UserError(f"skip is {skip!r}; choose a list, such as [{skip}] (conv.skip)")
     convs = list(places)
-    chosen: dict[nn.Conv2d, str] = {}
+    skipped: dict[nn.Conv2d, str] = {}
     for selector in skip:
         if selector == "first":
-            found = convs[:1]
+            matches = convs[:1]
         elif selector == "last":
-            found = convs[-1:]
+            matches = convs[-1:]
         elif selector == "1x1":
-            found = [conv for conv in convs if conv.kernel_size == (1, 1)]
+            matches = [conv for conv in convs if conv.kernel_size == (1, 1)]
         else:
-            found = [conv for conv in convs if any(fnmatchcase(name, selector) for name in places[conv])]
-        if not found and selector not in ("first", "last", "1x1"):
-            names = _shortened([_shown(name) for names in places.values() for name in names])
+            matches = [conv for conv in convs if any(fnmatchcase(name, selector) for name in places[conv])]
+        if not matches and selector not in ("first", "last", "1x1"):
+            names = _shortened_list([_display_name(name) for names in places.values() for name in names])
             raise UserError(
-                f"the selector {selector!r} matches no conv; choose first, last, 1x1 or a pattern on the names "
+                f"the selector {selector!r} matches no conv; choose first, last, 1x1 or a pattern of the names "
                 f"of the network's convs: {names or 'it has none'} (conv.skip)"
             )
-        for conv in found:
-            chosen.setdefault(conv, selector)
-    return chosen
+        for conv in matches:
+            skipped.setdefault(conv, selector)
+    return skipped
 
 
 def _replacement(
-    conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], seed: int, keeps_size: bool
+    conv: nn.Conv2d, name: str, factory: Callable[..., nn.Module], seed: int, match_scale: bool
 ) -> nn.Module:
-    """Build what replaces one convolution, with its geometry, device, dtype and, where they fit, its values."""
+    """Build the replacement of one convolution, with its geometry, device, dtype and, if the shapes agree, values."""
     device, dtype = conv.weight.device, conv.weight.dtype
     with torch.random.fork_rng(devices=[]):
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-        # torch.manual_seed would reseed the GPUs too, outside of what fork_rng restores.
+        # torch.manual_seed would also reseed the GPUs, whose state fork_rng(devices=[]) does not restore.
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
         new = factory(
             conv.in_channels,
@@ -210,7 +228,7 @@ def _replacement(
             key: value.shape for key, value in new_values.items()
         }:
             new.load_state_dict(old_values)
-        elif keeps_size and isinstance(new, Conv2dBase) and device.type != "meta":
+        elif match_scale and isinstance(new, Conv2dBase) and device.type != "meta":
             match_output_scale(new, conv)
     new.to(device)
     trainable = {key: value.requires_grad for key, value in conv.named_parameters()}
@@ -219,8 +237,8 @@ def _replacement(
     return new.train(conv.training)
 
 
-def _put(network: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """Set a module at a qualified name and return the root, which changes where the name is empty."""
+def _set_module(network: nn.Module, name: str, new: nn.Module) -> nn.Module:
+    """Set a module at a qualified name and return the root; an empty name replaces the root itself."""
     if not name:
         return new
     parent, _, child = name.rpartition(".")
@@ -232,7 +250,7 @@ def _kind(conv: nn.Module) -> str:
     return f"{conv.name} ({conv.implementation})" if isinstance(conv, Conv2dBase) else type(conv).__name__
 
 
-def _described(conv: nn.Conv2d) -> str:
+def _description(conv: nn.Conv2d) -> str:
     parts = [f"{conv.in_channels} to {conv.out_channels}", "x".join(map(str, conv.kernel_size))]
     for key in ("stride", "dilation"):
         value = getattr(conv, key)
@@ -243,10 +261,10 @@ def _described(conv: nn.Conv2d) -> str:
     return ", ".join(parts)
 
 
-def _shown(name: str) -> str:
+def _display_name(name: str) -> str:
     return name or "(the network itself)"
 
 
-def _shortened(names: Sequence[str]) -> str:
+def _shortened_list(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -11,15 +11,15 @@ from convbench.convs.base import Conv2dBase, initialise_like_conv2d
 from convbench.convs.functional import Geometry
 from convbench.errors import UserError
 
-# Every implementation takes x (N, C_in, H, W), weight (C_out, C_in/G, K_h, K_w), bias (C_out,) or none, epsilon, a
-# factor on the kernels, and gives (N, C_out, H_out, W_out).
+# All implementations take x (N, C_in, H, W), weight (C_out, C_in/G, K_h, K_w), bias (C_out,) or None, epsilon, a factor
+# for the kernels, and the geometry. They return (N, C_out, H_out, W_out).
 
 
 def formula(
     x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, geometry: Geometry
 ) -> Tensor:
-    """Standardise every kernel as the formula says, then convolve."""
-    flat = _exact(weight).flatten(1)
+    """Standardise every kernel by the formula, then convolve."""
+    flat = _at_least_float32(weight).flatten(1)
     variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
     kernels = (flat - mean) * torch.rsqrt(variance + epsilon) * factor
     return F.conv2d(x, kernels.view(weight.shape).to(weight.dtype), bias, *geometry)
@@ -28,31 +28,33 @@ def formula(
 def batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float, factor: float, geometry: Geometry
 ) -> Tensor:
-    """Standardise all kernels by one batch norm that takes outputs for channels: one fused operation."""
-    flat = _exact(weight).flatten(1)[None]
+    """Standardise all kernels by one fused batch norm whose channels are the output channels, then convolve."""
+    flat = _at_least_float32(weight).flatten(1)[None]
     kernels = F.batch_norm(flat, None, None, flat.new_full((flat.shape[1],), factor), None, True, eps=epsilon)
     return F.conv2d(x, kernels.view(weight.shape).to(weight.dtype), bias, *geometry)
 
 
-def _exact(weight: Tensor) -> Tensor:
-    """Half precision is standardised in float32: differences from a mean lose the digits it has."""
+def _at_least_float32(weight: Tensor) -> Tensor:
+    """Convert half precision to float32, because the difference from the mean loses significant digits."""
     return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 class WeightStandardisedConv2d(Conv2dBase):
     """A standard convolution with the kernels (weight[o] - mean of weight[o]) / sqrt(variance of weight[o] + epsilon).
 
-    Mean and variance are taken over the C_in/groups * K_h * K_w numbers of one output. What a kernel adds to a constant
-    image, and how long it is, is no longer learned, which makes the loss smoother. It costs no weights and, beside a
-    convolution, no time.
+    Mean and variance are taken over the C_in/groups * K_h * K_w weights of one output channel. The mean and the norm of
+    a kernel are therefore not learned, which makes the loss smoother. There are no additional weights, and the
+    additional time is negligible compared with the convolution.
 
-    With `scaled`, which is the default, kernels are also divided by the square root of their count of numbers, so that
-    outputs have the variance of the inputs, as in the later networks without norms; the first paper leaves that to the
-    norm behind the convolution (`conv.scaled=false`), and its outputs are so much larger. Behind a batch norm both give
-    the same. `epsilon` keeps a kernel of equal numbers from a division by zero, and has to be small beside the variance
-    of a kernel, which falls with its size: `nn.Conv2d` draws 3x3 kernels over 512 channels with a variance of 7e-5.
-    A layer with one or two numbers for each output, such as a depthwise 1x1, is refused: two numbers always become 1
-    and -1, whatever they were, and one becomes 0.
+    With `scaled`, the default, the kernels are also divided by the square root of their number of weights, so that the
+    outputs have the variance of the inputs, as in the later paper on networks without norms. The first paper leaves the
+    scale to the norm after the convolution (`conv.scaled=false`), and its outputs are larger by this factor. With a
+    batch norm after the convolution, both give the same result.
+
+    `epsilon` avoids a division by zero if all weights of a kernel are equal. It has to be small compared with the
+    variance of a kernel, which decreases with the size of the kernel: `nn.Conv2d` initialises 3x3 kernels over 512
+    channels with a variance of 7e-5. A layer with one or two weights for each output channel, such as a depthwise 1x1
+    convolution, is refused: two weights always become 1 and -1, and one weight becomes 0.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation and those of
     `nn.Conv2d`: `weight` (C_out, C_in/groups, K_h, K_w) and `bias` (C_out,).
@@ -62,8 +64,8 @@ class WeightStandardisedConv2d(Conv2dBase):
     Unnormalized ResNets", ICLR 2021, arXiv 2101.08692 (scaled).
 
     Raises:
-        UnsupportedLayerError: A kernel has fewer than three numbers.
-        UserError: An argument is out of range, or does not go together with another one.
+        UnsupportedLayerError: A kernel has fewer than three weights.
+        UserError: An argument is out of range or incompatible with another argument.
     """
 
     name: ClassVar[str] = "weight_standardised"
@@ -83,16 +85,16 @@ class WeightStandardisedConv2d(Conv2dBase):
         if not epsilon > 0:
             raise UserError(f"weight_standardised got epsilon {epsilon!r}; choose a number above 0 (conv.epsilon)")
         self.weight = self._parameter(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        numbers = self.weight[0].numel()
-        if numbers < 3:
-            self._refuse("takes no kernels of fewer than three numbers")
+        kernel_weights = self.weight[0].numel()
+        if kernel_weights < 3:
+            self._refuse("needs kernels with at least 3 weights")
         self.epsilon = epsilon
-        self.factor = numbers**-0.5 if scaled else 1.0
+        self.factor = kernel_weights**-0.5 if scaled else 1.0
         self.bias = self._bias(self.out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the values that `nn.Conv2d` would draw."""
+        """Initialise the parameters as `nn.Conv2d` does."""
         initialise_like_conv2d(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The weighted-sum convolution: choose channels first, then convolve each choice with one small kernel."""
+"""The weighted-sum convolution: weighted sums over channels, then one small kernel for each sum."""
 
 import importlib.util
 import os
@@ -14,61 +14,63 @@ from convbench.convs.functional import PLAIN, Geometry, add_bias, as_autocast
 
 
 def pointwise(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
-    """Convolve 1x1, then depthwise: the published form of the second edition (S1).
+    """Apply a 1x1 convolution, then a depthwise one: the published form of the second edition (S1).
 
     Args:
-        x: (N, C_in, H, W).
-        mix: The weights of the sums over channels, (C_out, C_in/groups, 1, 1).
-        kernel: One kernel for each output channel, (C_out, 1, K_h, K_w).
-        bias: (C_out,) or none.
-        geometry: Stride, padding and dilation of the depthwise part, groups of the pointwise part. A 1x1 convolution
-            without bias keeps zeros as they are, so either part could pad.
+        x: Input, shape (N, C_in, H, W).
+        mix: Weights of the sums over channels, shape (C_out, C_in/groups, 1, 1).
+        kernel: One kernel for each output channel, shape (C_out, 1, K_h, K_w).
+        bias: Bias, shape (C_out,), or None.
+        geometry: Stride, padding and dilation of the depthwise part, and groups of the pointwise part. Padding before
+            the 1x1 convolution would give the same result, because it has no bias.
 
     Returns:
-        (N, C_out, H_out, W_out).
+        The output, shape (N, C_out, H_out, W_out).
     """
     return F.conv2d(F.conv2d(x, mix, groups=geometry.groups), kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
 def linear(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
-    """As `pointwise`, with a linear layer for the sums: the published form of the first edition (S0)."""
-    last, groups = x.permute(0, 2, 3, 1), geometry.groups
+    """Compute as `pointwise`, with a linear layer for the sums: the published form of the first edition (S0)."""
+    pixels, groups = x.permute(0, 2, 3, 1), geometry.groups  # (N, H, W, C_in)
     if groups == 1:
-        sums = F.linear(last, mix.flatten(1))
+        sums = F.linear(pixels, mix.flatten(1))
     else:
-        grouped = last.unflatten(3, (groups, -1))
+        grouped = pixels.unflatten(3, (groups, -1))
         sums = torch.einsum("nhwgi,goi->nhwgo", grouped, mix.flatten(1).unflatten(0, (groups, -1))).flatten(3)
     return F.conv2d(sums.permute(0, 3, 1, 2), kernel, bias, *geometry.with_groups(kernel.shape[0]))
 
 
 def folded(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
-    """As `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[o]."""
+    """Compute as `pointwise`, with both factors folded into one dense kernel W[o, i] = mix[o, i] * kernel[o]."""
     return F.conv2d(x, mix * kernel, bias, *geometry)
 
 
 def fused(x: Tensor, mix: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry = PLAIN) -> Tensor:
-    """As `pointwise`, but on a GPU in one pass that never writes the sums to memory.
+    """Compute as `pointwise`, on a GPU in one kernel that does not write the sums to memory.
 
-    That is written for what most layers are: 3 x 3 kernels, stride 1, padding 1, no groups, no float64. All others, and
-    those on other devices, are computed as `pointwise`.
+    The Triton kernel supports the most frequent layers: 3 x 3 kernels, stride 1, padding 1, no groups, no float64. All
+    other layers, and all layers on other devices, are computed by `pointwise`.
     """
-    is_plain = geometry == Geometry(padding=(1, 1))
+    is_supported_geometry = geometry == Geometry(padding=(1, 1)) and kernel.shape[2:] == (3, 3)
     x_cast, mix_cast = as_autocast(x, mix)
-    if not (_HAS_TRITON and is_plain and kernel.shape[2:] == (3, 3) and _fits(x_cast, len(mix))):
+    if not (_HAS_TRITON and is_supported_geometry and _is_supported_input(x_cast, len(mix))):
         return pointwise(x, mix, kernel, bias, geometry)
-    from convbench.convs.weighted_sum_triton import weighted_sum  # Triton: seconds, and not on every machine
+    # Triton takes seconds to import, and is not installed on every machine.
+    from convbench.convs.weighted_sum_triton import weighted_sum
 
     return add_bias(weighted_sum(x_cast, mix_cast, kernel.to(x_cast.dtype)), bias)
 
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
-_LARGEST = 2**31  # numbers of a batch, which the kernels count in 32 bits
+_MAX_ELEMENTS = 2**31  # the Triton kernels compute offsets in 32-bit integers
 
 
-def _fits(x: Tensor, outputs: int) -> bool:
-    numbers = x.shape[0] * x.shape[2] * x.shape[3] * max(x.shape[1], outputs)
-    is_there = x.is_cuda or (x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
-    return is_there and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and numbers < _LARGEST
+def _is_supported_input(x: Tensor, out_channels: int) -> bool:
+    """Return whether the Triton kernels support the device, the dtype and the size of the batch x (N, C_in, H, W)."""
+    elements = x.shape[0] * x.shape[2] * x.shape[3] * max(x.shape[1], out_channels)
+    is_triton_device = x.is_cuda or (x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
+    return is_triton_device and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and elements < _MAX_ELEMENTS
 
 
 class WeightedSumConv2d(Conv2dBase):
@@ -76,19 +78,19 @@ class WeightedSumConv2d(Conv2dBase):
 
         y[n, o] = bias[o] + kernel[o] * sum_i mix[o, i] x[n, i]
 
-    It has C_in/groups * C_out + C_out * K_h * K_w weights, fewer than a standard convolution whenever
-    C_in/groups > K/(K - 1) with K = K_h * K_w.
+    It has C_in/groups * C_out + C_out * K_h * K_w weights, which is less than a standard convolution if
+    C_in/groups > T/(T - 1) with T = K_h * K_w.
 
     Input (N, C_in, H, W), output (N, C_out, H_out, W_out). Parameters, the same for every implementation:
-    `pointwise_weight` (C_out, C_in/groups, 1, 1), `depthwise_weight` (C_out, 1, K_h, K_w), `bias` (C_out,). Each of the
-    two parts starts as the `nn.Conv2d` of its shape would.
+    `pointwise_weight` (C_out, C_in/groups, 1, 1), `depthwise_weight` (C_out, 1, K_h, K_w), `bias` (C_out,). Each part
+    is initialised as the `nn.Conv2d` of its shape.
 
     Sources: the write-up "channels selection convolution" in its two editions (S0: linear layer, S1: 1x1 convolution).
-    The literature knows it as BSConv-U, the blueprint separable convolution, unconstrained (Haase and Amthor,
+    In the literature it is BSConv-U, the unconstrained blueprint separable convolution (Haase and Amthor,
     "Rethinking Depthwise Separable Convolutions", CVPR 2020, arXiv 2003.13549).
 
     Raises:
-        UserError: An argument is out of range, or does not go together with another one.
+        UserError: An argument is out of range or incompatible with another argument.
     """
 
     name: ClassVar[str] = "weighted_sum"
@@ -110,7 +112,7 @@ class WeightedSumConv2d(Conv2dBase):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw what two `nn.Conv2d` after each other would draw, the bias belonging to the depthwise one."""
+        """Initialise both parts as `nn.Conv2d` in this order; the bias belongs to the depthwise part."""
         initialise_like_conv2d(self.pointwise_weight, None)
         initialise_like_conv2d(self.depthwise_weight, self.bias)
 

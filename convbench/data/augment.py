@@ -1,8 +1,8 @@
-"""Augmentation of uint8 batches on their device: per sample, by index arithmetic, normalised in the same pass.
+"""Augmentation of uint8 batches on their device by index arithmetic, with the normalisation in the same pass.
 
-Crop and flip only say which pixel goes where, so one gather from the resident data set does the shuffle, the crop and
-the flip and writes the memory format the network wants. There is no boolean mask (a host wait on a GPU) and no loop
-over samples.
+A crop or a flip only changes the position of each pixel. One gather from the resident data set therefore performs the
+shuffle, the crop and the flip, and it writes the memory format that the network expects. There is no boolean mask,
+which would make the host wait for the GPU, and no loop over samples.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from convbench.seeding import stable_seed, stream
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each of n samples; every field is int64 `(n,)`.
+    """Random augmentation parameters of n samples; every field is int64 `(n,)`.
 
     Attributes:
-        down, right: shift of the crop window against the image, in pixels.
-        mirrored: 1 where the sample is flipped horizontally.
-        cut_top, cut_left: corner of the square that cutout blanks, in pixels; may lie outside the image.
+        down, right: offset of the crop window from the image, in pixels.
+        mirrored: 1 where the sample is flipped horizontally, else 0.
+        cut_top, cut_left: top left corner of the cutout square, in pixels; it may lie outside the image.
     """
 
     down: Tensor
@@ -32,7 +32,7 @@ class Draws:
     cut_left: Tensor
 
     def to(self, device: torch.device) -> "Draws":
-        """The same draws on another device."""
+        """The same parameters on another device."""
         return Draws(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def __getitem__(self, part: slice | Tensor) -> "Draws":
@@ -40,22 +40,22 @@ class Draws:
 
 
 class Augment:
-    """Which augmentations a run uses; `conf/augment/NAME.yaml` is its constructor call.
+    """Augmentations of the training images; `conf/augment/NAME.yaml` holds the arguments of this constructor.
 
     Args:
-        crop_padding: pixels by which the image is extended on each side before a window of its own size is cut out at
-            random; 0 turns it off.
-        padding_mode: `reflect` (mirror at the border, the border itself not repeated) or `zero` (black).
-        flip: mirror half of the samples; `${data.flip}` keeps digits as they are.
-        cutout: side of the square blanked to the mean colour, in pixels, centred at random (DeVries & Taylor, 2017);
-            0 turns it off.
-        mixup_alpha: parameter of the Beta distribution of MixUp (Zhang et al., ICLR 2018); 0 turns it off. One share is
-            drawn for a batch, and each sample is mixed with its neighbour in the batch.
-        cutmix_alpha: the same for CutMix (Yun et al., ICCV 2019), whose box is drawn once for a batch. With both above
-            0 each batch takes one of them.
+        crop_padding: number of pixels by which each side of the image is extended before a window of the original size
+            is cut out at random; 0 disables the crop.
+        padding_mode: `reflect` (mirror at the border without repeating the border pixel) or `zero` (black).
+        flip: whether to flip each sample horizontally with probability 1/2; `${data.flip}` is false for digits.
+        cutout: side length of the square that is set to the mean colour, in pixels, with a random centre (DeVries &
+            Taylor, 2017); 0 disables cutout.
+        mixup_alpha: parameter of the Beta distribution of MixUp (Zhang et al., ICLR 2018); 0 disables MixUp. One mixing
+            weight is drawn per batch, and each sample is mixed with its neighbour in the batch.
+        cutmix_alpha: parameter of the Beta distribution of CutMix (Yun et al., ICCV 2019), whose box is drawn once per
+            batch; 0 disables CutMix. If both are above 0, each batch uses one of them at random.
 
     Raises:
-        UserError: for a value out of range.
+        UserError: if a value is out of range.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Augment:
         self.padding_mode = padding_mode
         self.flip = flip
         self.cutout = cutout
-        self.mixup_alpha = float(mixup_alpha)  # torchvision cannot draw from Beta(1, 1), only from Beta(1.0, 1.0)
+        self.mixup_alpha = float(mixup_alpha)  # torchvision accepts Beta(1.0, 1.0), but not Beta(1, 1)
         self.cutmix_alpha = float(cutmix_alpha)
 
     def check(self, image_size: int) -> None:
-        """See that these augmentations can be done to images of `image_size` pixels.
+        """Check that these augmentations are possible for images of `image_size` pixels.
 
         Raises:
-            UserError: if they cannot.
+            UserError: if the crop padding is too large to be reflected.
         """
         if self.padding_mode == "reflect" and self.crop_padding >= image_size:
             raise UserError(
@@ -95,13 +95,15 @@ class Augment:
             )
 
     def draw(self, count: int, image_size: int, seed: int, epoch: int) -> Draws:
-        """Draw for `count` samples; each augmentation from its own stream, so that none disturbs another.
+        """Draw the augmentation parameters of all samples of an epoch.
+
+        Each augmentation has its own random stream, so that enabling one of them does not change the others.
 
         Args:
-            count: samples in the epoch.
+            count: number of samples in the epoch.
             image_size: H = W in pixels.
-            seed: of the run.
-            epoch: counted from 0.
+            seed: seed of the run.
+            epoch: index of the epoch, from 0.
         """
 
         def integers(name: str, low: int, high: int) -> Tensor:
@@ -117,36 +119,36 @@ class Augment:
         )
 
     def mixer(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-        """MixUp and CutMix of torchvision for a batch `(N, C, H, W)` and labels `(N,)`, or None where both are off.
+        """MixUp and CutMix of torchvision for a batch `(N, C, H, W)` and labels `(N,)`; None if both are disabled.
 
-        Their labels come back as probabilities `(N, num_classes)`. They draw from the global CPU generator: see
-        `mix_seed`.
+        The returned labels are probabilities `(N, num_classes)`. The transforms draw from the global CPU generator,
+        which is seeded with `mix_seed`.
         """
         if not (self.mixup_alpha or self.cutmix_alpha):
             return None
-        from torchvision.transforms import v2  # 1.5 s, only where it is used
+        from torchvision.transforms import v2  # imported only if needed: it takes 1.5 s
 
-        both = []
+        transforms = []
         if self.mixup_alpha:
-            both.append(v2.MixUp(alpha=self.mixup_alpha, num_classes=num_classes))
+            transforms.append(v2.MixUp(alpha=self.mixup_alpha, num_classes=num_classes))
         if self.cutmix_alpha:
-            both.append(v2.CutMix(alpha=self.cutmix_alpha, num_classes=num_classes))
-        return both[0] if len(both) == 1 else v2.RandomChoice(both)
+            transforms.append(v2.CutMix(alpha=self.cutmix_alpha, num_classes=num_classes))
+        return transforms[0] if len(transforms) == 1 else v2.RandomChoice(transforms)
 
 
 def mix_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed of the global generator while batch `index` of an epoch is mixed."""
+    """Seed of the global generator for MixUp and CutMix of batch `index` of an epoch."""
     return stable_seed(seed, "mix", epoch, index)
 
 
 class Renderer:
-    """Turns rows of a uint8 data set into network input.
+    """Conversion of rows of a uint8 data set to network input.
 
     Args:
-        mean, std: per channel in the 0..1 scale.
-        augment: how training batches are varied.
-        channels_last: write `(N, C, H, W)` batches in channels_last memory format.
-        device: where data set and batches live.
+        mean, std: mean and standard deviation per channel, for pixel values from 0 to 1.
+        augment: augmentations of the training batches.
+        channels_last: whether to write batches `(N, C, H, W)` in channels_last memory format.
+        device: device of the data set and of the batches.
     """
 
     def __init__(
@@ -160,64 +162,67 @@ class Renderer:
         self.augment = augment
         self.channels_last = channels_last
         self.device = device
-        # (x/255 - mean)/std as one multiplication and one addition
+        # Computes (x/255 - mean)/std with one multiplication and one addition.
         scale = 1.0 / (255.0 * torch.tensor(std))
         self.scale = scale.view(1, -1, 1, 1).to(device)
         self.shift = (-torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1).to(device)
         self._render: Callable[[Tensor, Tensor, Draws], Tensor] = self._augmented
 
     def compile(self) -> None:
-        """Make one kernel of each batch's shuffle, augmentation and normalisation, at the next batch."""
+        """Fuse shuffle, augmentation and normalisation into one kernel, which is compiled at the next batch."""
         self._render = torch.compile(self._augmented)
 
     def plain(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Normalised float32 `(n, C, H, W)` of uint8 `images[rows]`."""
+        """Normalise uint8 `images[rows]` to float32 `(n, C, H, W)`."""
         return self._normalised(images.index_select(0, rows))
 
     def augmented(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
-        """The same, each sample cropped, flipped and blanked as `draws` says.
+        """Crop, flip, blank and normalise uint8 `images[rows]` to float32 `(n, C, H, W)`.
 
         Args:
             images: uint8 `(N, C, H, W)`, contiguous.
             rows: int64 `(n,)`.
-            draws: for these n samples.
+            draws: augmentation parameters of these n samples.
         """
         return self._render(images, rows, draws)
 
     def _augmented(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
         channels, size = images.shape[1], images.shape[2]
-        along = torch.arange(size, device=images.device)
-        # The source row of each target row, (n, H), and the source column of each target column, (n, W). Like a
-        # window cut from the padded image and then mirrored.
-        down = along + draws.down[:, None]
+        target = torch.arange(size, device=images.device)
+        # For each target row, (n, H), and each target column, (n, W), the index in the padded image, relative to the
+        # image itself. The window is cut out first and mirrored afterwards.
+        padded_row = target + draws.down[:, None]
         mirrored = draws.mirrored[:, None]
-        right = along + mirrored * (size - 1 - 2 * along) + draws.right[:, None]
-        source_row, source_column = self._inside(down, size), self._inside(right, size)
+        padded_column = target + mirrored * (size - 1 - 2 * target) + draws.right[:, None]
+        source_row, source_column = self._source_index(padded_row, size), self._source_index(padded_column, size)
         pixel = (rows[:, None] * channels * size + source_row)[:, :, None] * size + source_column[:, None, :]
         channel = torch.arange(channels, device=images.device) * (size * size)
-        if self.channels_last:  # gathered in the order in which it will lie in memory
+        if self.channels_last:  # gather as (n, H, W, C), the order of this format in memory
             batch = images.take(pixel[..., None] + channel).permute(0, 3, 1, 2)
         else:
             batch = images.take(pixel[:, None] + channel[:, None, None])
         if self.augment.padding_mode == "zero" and self.augment.crop_padding:
-            batch = batch * (_within(down, size)[:, None, :, None] & _within(right, size)[:, None, None, :])
+            batch = batch * (
+                _within(padded_row, size)[:, None, :, None] & _within(padded_column, size)[:, None, None, :]
+            )
         batch = self._normalised(batch)
         if self.augment.cutout:
             side = self.augment.cutout
-            cut_rows = _within(along - draws.cut_top[:, None], side)
-            cut_columns = _within(along - draws.cut_left[:, None], side)
+            cut_rows = _within(target - draws.cut_top[:, None], side)
+            cut_columns = _within(target - draws.cut_left[:, None], side)
             batch = batch * ~(cut_rows[:, None, :, None] & cut_columns[:, None, None, :])
         return batch
 
-    def _inside(self, position: Tensor, size: int) -> Tensor:
+    def _source_index(self, padded_index: Tensor, size: int) -> Tensor:
+        """Index in the image of the pixel that the padding shows at an index of the padded image."""
         if self.augment.padding_mode == "zero":
-            return position.clamp(0, size - 1)  # blackened afterwards
-        return (size - 1) - ((size - 1) - position.abs()).abs()
+            return padded_index.clamp(0, size - 1)  # the caller sets padded pixels to zero afterwards
+        return (size - 1) - ((size - 1) - padded_index.abs()).abs()
 
     def _normalised(self, batch: Tensor) -> Tensor:
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         return batch.to(torch.float32, memory_format=memory_format).mul_(self.scale).add_(self.shift)
 
 
-def _within(position: Tensor, size: int) -> Tensor:
-    return (position >= 0) & (position < size)
+def _within(index: Tensor, size: int) -> Tensor:
+    return (index >= 0) & (index < size)

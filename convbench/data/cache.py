@@ -1,6 +1,6 @@
-"""Decoded images on disk, so that a second start reads one file instead of thousands.
+"""Cache of decoded images on disk: the next run reads one file instead of thousands.
 
-A cache file is a `.npy` file, which `numpy.load` reads, followed by four bytes of checksum.
+A cache file is a `.npy` file, which `numpy.load` can read, followed by a checksum of four bytes.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ _UNREADABLE = (OSError, ValueError, EOFError, MemoryError)
 
 
 class TensorCache:
-    """One uint8 tensor in one file of a cache folder.
+    """One uint8 tensor, stored in one file of a cache folder.
 
     Args:
-        folder: cache folder; created when something is stored.
-        slot: what the tensor is of, for example a folder and an image size. A slot holds one tensor: storing removes
-            the one before, so caches of changed folders do not pile up.
-        key: everything that the tensor was made from; another key is a miss.
+        folder: cache folder; it is created when a tensor is stored.
+        slot: identifier of the data set, for example its folder and the image size. A slot holds one tensor: storing
+            a new one deletes the old one, so that outdated files do not accumulate.
+        key: description of everything that determines the tensor; a different key is a cache miss.
     """
 
     def __init__(self, folder: Path, slot: str, key: str) -> None:
@@ -35,71 +35,76 @@ class TensorCache:
         self.path = folder / f"{self._slot}-{digest}.npy"
 
     def read(self) -> Tensor | None:
-        """The stored tensor, or None if there is none of this key, or its file is damaged."""
+        """Read the stored tensor; None if the cache holds no tensor for this key or the file is damaged."""
         try:
             with self.path.open("rb") as file:
                 pixels = np.load(file)
-                rest = file.read()
+                checksum = file.read()
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            log.warning("ignoring the unreadable cache %s (%s)", self.path, error)
+            log.warning("cannot read the cache file %s (%s); it is ignored", self.path, error)
             return None
-        if pixels.dtype != np.uint8 or rest != _checksum(pixels):
-            log.warning("ignoring the damaged cache %s", self.path)
+        if pixels.dtype != np.uint8 or checksum != _checksum(pixels):
+            log.warning("the cache file %s is damaged; it is ignored", self.path)
             return None
         return torch.from_numpy(pixels)
 
     def map(self) -> Tensor | None:
-        """The stored tensor as a memory-mapped file, for one that memory may not hold; None as for `read`.
+        """Map the stored tensor into memory, for tensors larger than the memory; None as in `read`.
 
-        Its checksum is not compared, which would read all of it.
+        The checksum is not verified, because that would read the whole file.
         """
         try:
-            # Copy on write: what is written to the tensor, which nobody does, does not reach the file.
+            # Copy on write: changes to the tensor would not change the file.
             pixels = np.load(self.path, mmap_mode="c")
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            log.warning("ignoring the unreadable cache %s (%s)", self.path, error)
+            log.warning("cannot read the cache file %s (%s); it is ignored", self.path, error)
             return None
         return torch.from_numpy(pixels)
 
     def fill(self, shape: Sequence[int], decode: Callable[[np.ndarray], object]) -> None:
-        """Let a tensor of this shape be decoded straight into the file, for one that memory may not hold.
+        """Decode images directly into the file, for tensors larger than the memory.
+
+        Args:
+            shape: shape of the tensor.
+            decode: function that fills a memory-mapped uint8 array of this shape.
 
         Raises:
             OSError: if the folder cannot be written, or the disk is full.
         """
-        with atomic_path(self.path) as unfinished:
-            pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, tuple(shape))
+        with atomic_path(self.path) as temporary:
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, tuple(shape))
             decode(pixels)
             pixels.flush()
-            with unfinished.open("ab") as file:
+            with temporary.open("ab") as file:
                 file.write(_checksum(pixels))
         self._remove_others()
 
     def write(self, images: Tensor) -> None:
-        """Store a tensor, completely or not at all; a folder that cannot be written is a warning.
+        """Store a tensor atomically; if the folder cannot be written, log a warning.
 
         Args:
-            images: uint8, of any shape.
+            images: uint8 tensor of any shape.
         """
         pixels = np.ascontiguousarray(images.numpy())
         try:
-            with atomic_path(self.path) as unfinished, unfinished.open("wb") as file:
+            with atomic_path(self.path) as temporary, temporary.open("wb") as file:
                 np.save(file, pixels)
                 file.write(_checksum(pixels))
             self._remove_others()
         except OSError as error:
             log.warning(
-                "cannot write the cache of decoded images to %s (%s); set data.cache to a folder of yours, or to null",
+                "cannot write the decoded images to the cache %s (%s); give a writable folder, or null for no cache "
+                "(data.cache)",
                 self.path.parent,
                 error,
             )
 
     def _remove_others(self) -> None:
-        for path in self.path.parent.glob(f"{self._slot}*"):  # `.images` files are those of earlier versions
+        for path in self.path.parent.glob(f"{self._slot}*"):  # earlier versions wrote `.images` files
             if path != self.path and path.suffix in (".npy", ".images"):
                 path.unlink(missing_ok=True)
 

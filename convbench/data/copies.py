@@ -1,4 +1,4 @@
-"""Pictures that occur more than once: in two splits, where the test no longer tells, or under two classes."""
+"""Detection of duplicate images: in two splits, which biases the evaluation, or with two different labels."""
 
 import logging
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ _PAIRS = (("test", "train"), ("test", "val"), ("val", "train"))
 
 
 def warn_of_copies(name: str, splits: Mapping[str, Split]) -> None:
-    """Say in one line how many images occur in two splits, or under two classes of the training set; else nothing.
+    """Log one warning if images occur in two splits, or in two classes of the training set.
 
-    Images are the same if all of their decoded pixels are.
+    Two images are duplicates if all of their decoded pixels are equal.
 
     Args:
-        name: of the data set.
-        splits: `train`, `val` and, where there is one, `test`.
+        name: name of the data set.
+        splits: the splits `train`, `val` and, if there is one, `test`.
     """
     rows = {split: images.indices.tolist() for split, images in splits.items()}
     digests = {
         split: np.frombuffer(b"".join(pixel_digests(images)), f"u{DIGEST_BYTES}") for split, images in splits.items()
     }
 
-    def picture(split: str, position: int) -> str:
+    def image_name(split: str, position: int) -> str:
         return splits[split].names[rows[split][position]]
 
     found: list[tuple[str, list[str]]] = []
@@ -37,24 +37,26 @@ def warn_of_copies(name: str, splits: Mapping[str, Split]) -> None:
             continue
         positions = np.flatnonzero(np.isin(digests[split], digests[other]))
         pairs = [
-            f"{picture(split, at)} = {picture(other, int(np.argmax(digests[other] == digests[split][at])))}"
-            for at in positions[:_EXAMPLES]
+            f"{image_name(split, position)} = "
+            f"{image_name(other, int(np.argmax(digests[other] == digests[split][position])))}"
+            for position in positions[:_EXAMPLES]
         ]
         found.append((f"{len(positions)} of {len(rows[split])} {split} images are also in {other}", pairs))
     labels = splits["train"].labels
     if labels is not None:
-        groups = _under_two_classes(digests["train"], labels.numpy()[rows["train"]])
-        pairs = [" = ".join(picture("train", at) for at in group[:2]) for group in groups[:_EXAMPLES]]
-        found.append((f"{len(groups)} pictures of train are there under more than one class", pairs))
+        groups = _in_several_classes(digests["train"], labels.numpy()[rows["train"]])
+        pairs = [" = ".join(image_name("train", position) for position in group[:2]) for group in groups[:_EXAMPLES]]
+        found.append((f"{len(groups)} train images occur in more than one class", pairs))
 
-    said = [(sentence, pairs) for sentence, pairs in found if pairs]
-    if said:
-        each = max(1, _EXAMPLES // len(said))
-        log.warning("%s: %s", name, "; ".join(f"{text} ({', '.join(pairs[:each])})" for text, pairs in said))
+    duplicates = [(finding, pairs) for finding, pairs in found if pairs]
+    if duplicates:
+        examples = max(1, _EXAMPLES // len(duplicates))
+        findings = (f"{finding} ({', '.join(pairs[:examples])})" for finding, pairs in duplicates)
+        log.warning("%s: %s", name, "; ".join(findings))
 
 
-def _under_two_classes(digests: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Positions of equal pictures with different labels: for each picture one position a label."""
+def _in_several_classes(digests: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Positions of equal images with different labels: one array per image, with one position per label."""
     pairs, first = np.unique(np.stack([digests, labels.astype(np.uint64)], 1), axis=0, return_index=True)
-    pictures, counts = np.unique(pairs[:, 0], return_counts=True)
-    return [first[pairs[:, 0] == picture] for picture in pictures[counts > 1]]
+    distinct, counts = np.unique(pairs[:, 0], return_counts=True)
+    return [first[pairs[:, 0] == image] for image in distinct[counts > 1]]

@@ -1,4 +1,4 @@
-"""Image files to one uint8 tensor."""
+"""Decoding of image files into one uint8 tensor."""
 
 import sys
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from tqdm import tqdm
 from convbench.data.pixels import PixelError, Pixels, Range
 from convbench.errors import UserError
 
-# The usual endings of the formats that are read; `.jfif` and `.jpe` are JPEG, `.dib` is BMP.
+# Usual file name extensions of the supported formats; `.jfif` and `.jpe` are JPEG, `.dib` is BMP.
 EXTENSIONS = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 
-_GROUP = 64  # files a task: small enough for a smooth bar, large enough to make handing out work cheap
+_GROUP = 64  # files per task: few enough for a smooth progress bar, enough to keep the scheduling overhead small
 
 
 def decode_files(
@@ -32,22 +32,22 @@ def decode_files(
     value_range: Range | None = None,
     into: np.ndarray | None = None,
 ) -> Tensor:
-    """Decode image files in threads, each straight into its row of the result.
+    """Decode image files in several threads, each image directly into its row of the result.
 
     Args:
-        root: folder that `files` are relative to.
-        files: paths with an extension of `EXTENSIONS`, N of them.
+        root: folder that contains the files.
+        files: N paths relative to `root`, with an extension of `EXTENSIONS`.
         image_size: H = W in pixels. The shorter side of an image is resized to it (bilinear, antialiased) and the
-            centre cut out, so that nothing is stretched.
-        channels: 3 for RGB, 1 for grey.
-        value_range: values of black and white in images of more than 8 bits; None for what their format says.
-        into: where to, uint8 `(N, C, H, W)`; memory of its own if None.
+            centre is cropped, which keeps the aspect ratio.
+        channels: 3 for RGB, 1 for greyscale.
+        value_range: values of black and white in images of more than 8 bits; None for the range of the file format.
+        into: output array, uint8 `(N, C, H, W)`; None to allocate it.
 
     Returns:
         uint8 `(N, C, H, W)`, contiguous.
 
     Raises:
-        UserError: if a file cannot be decoded, or nothing says what its numbers mean; the message names it.
+        UserError: if a file cannot be decoded, or its range of values is not known; the message names the file.
     """
     shape = (len(files), channels, image_size, image_size)
     rows = torch.empty(shape, dtype=torch.uint8).numpy() if into is None else into
@@ -67,7 +67,7 @@ def decode_files(
             for done in pool.map(decode_group, range(0, len(files), _GROUP)):
                 bar.update(done)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # one corrupt file, or Ctrl-C, is enough to stop
+            pool.shutdown(wait=False, cancel_futures=True)  # stop at the first corrupt file or at Ctrl-C
             raise
     return torch.from_numpy(rows)
 
@@ -75,10 +75,10 @@ def decode_files(
 def decode_image(
     image: str | Path | Image.Image | np.ndarray, image_size: int, channels: int, value_range: Range | None = None
 ) -> Tensor:
-    """Decode one image as `decode_files` decodes each of its files.
+    """Decode one image in the same way as `decode_files`.
 
     Args:
-        image: the path of a file, a PIL image, or uint8 `(H, W)` or `(H, W, 3)`.
+        image: path of a file, PIL image, or uint8 array `(H, W)` or `(H, W, 3)`.
         image_size: as in `decode_files`.
         channels: as in `decode_files`.
         value_range: as in `decode_files`.
@@ -87,7 +87,7 @@ def decode_image(
         uint8 `(C, H, W)`.
 
     Raises:
-        UserError: if it cannot be decoded.
+        UserError: if the image cannot be decoded.
     """
     source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     pixels = _decode(Path(source) if isinstance(source, str) else source, image_size, channels, value_range)
@@ -95,12 +95,12 @@ def decode_image(
 
 
 def _decode(source: Path | Image.Image, image_size: int, channels: int, value_range: Range | None) -> np.ndarray:
-    """Pixels of one image, uint8 `(H, W, 3)` or `(H, W)`."""
+    """Decode one image to uint8 `(H, W, 3)` or `(H, W)`."""
     size = (image_size, image_size)
     path = source if isinstance(source, Path) else "the image"
     try:
         if isinstance(source, Path):
-            # A large JPEG is decoded at a fraction of its size where that leaves twice what is wanted.
+            # Pillow decodes a large JPEG faster at reduced size; twice the final size is kept for the resizing.
             pixels = Pixels.read(source, smallest=2 * image_size, value_range=value_range)
         else:
             pixels = Pixels(ImageOps.exif_transpose(source), value_range=value_range)
@@ -110,7 +110,7 @@ def _decode(source: Path | Image.Image, image_size: int, channels: int, value_ra
         return np.asarray(plain)
     except PixelError as error:
         raise UserError(
-            f"{path} {error}: give both as data.value_range=[BLACK,WHITE], or replace the file (data.value_range)"
+            f"{path} {error}: give data.value_range=[BLACK,WHITE], or replace the file (data.value_range)"
         ) from error
-    except Exception as error:  # the readers of the formats raise many kinds: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error and others
         raise UserError(f"cannot decode {path} ({error}): replace or remove the file (data.root)") from error

@@ -1,4 +1,4 @@
-"""Short numbers that stand for images, by which equal ones are found."""
+"""Hash values of images, used to find equal images."""
 
 import hashlib
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from convbench.data.types import Split
 
-DIGEST_BYTES = 8  # among a million images, two that differ agree in it with a probability of 3e-8
+DIGEST_BYTES = 8  # probability of a collision among a million different images: 3e-8
 
 
 def digest(data: bytes | memoryview) -> bytes:
-    """Eight bytes that stand for `data`."""
+    """BLAKE2b hash of `data`, eight bytes."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def pixel_digests(split: Split) -> list[bytes]:
-    """Eight bytes for each image of a split, the same for images of which all decoded pixels are equal."""
+    """Hash of the decoded pixels of each image of a split, eight bytes each."""
     pixels = np.ascontiguousarray(split.images.numpy())
     return [digest(pixels[row].data) for row in split.indices.tolist()]

@@ -1,4 +1,4 @@
-"""Image folders: one folder per class, with or without folders for the splits above them."""
+"""Data sets of image files: one folder per class, with or without a level of folders for the splits."""
 
 import json
 import logging
@@ -27,28 +27,28 @@ log = logging.getLogger("convbench")
 
 
 class Folder:
-    """Images in `root/{train,val,test}/CLASS/`, or in `root/CLASS/` to be split here.
+    """Images in `root/{train,val,test}/CLASS/`, or in `root/CLASS/`, which are then split at random.
 
-    Without `val` the validation images are cut from `train`; without `test` there is no test split, except that class
-    folders alone are cut into all three. The cut is stratified, and fixed by `split_seed`. Images of `test` may lie
-    there without class folders; they are unlabelled then.
+    Without a folder `val` the validation images are taken from `train`. Without a folder `test` there is no test split;
+    if `root` contains only class folders, its images are divided into all three splits. The random split is stratified
+    and determined by `split_seed`. The folder `test` may contain images without class folders; they are unlabelled.
 
     Args:
-        root: the folder.
-        image_size: H = W in pixels; see `decode_files` for how images get there.
-        channels: 3 for RGB, 1 for grey.
-        val_fraction, test_fraction: shares of all images that are cut; unused where the split has its own folder.
-        split_seed: of the cut; not that of the run, so that every run has the same test images.
-        mean, std: per channel, of the training images; None to compute them.
-        flip: whether a mirrored image is still a valid one; read by the augmentation.
-        cache: folder for decoded images; None for no cache. A second start then takes a fraction of a second; a
-            file that was added, removed or changed (size or time) has all of them decoded anew.
-        layout: `split` for folders of the splits above those of the classes, `flat` for class folders alone, `auto` to
-            go by whether there is a folder called train, val or test.
-        value_range: values of black and white in images of more than 8 bits; None for those that the format fixes, 0
-            and 65535 for 16 bits without a sign.
-        on_disk: leave the decoded images in the cache's file, mapped into memory: for more of them than memory holds.
-        hint: what to tell a user whose `root` does not exist.
+        root: root folder of the data set.
+        image_size: H = W in pixels; `decode_files` describes the resizing.
+        channels: 3 for RGB, 1 for greyscale.
+        val_fraction, test_fraction: fractions of all images for the splits; unused if a split has its own folder.
+        split_seed: seed of the split; it is independent of the seed of the run, so that all runs share the test images.
+        mean, std: mean and standard deviation of the training images per channel; None to compute them.
+        flip: whether a mirrored image is a valid image; the augmentation reads it.
+        cache: folder for decoded images; None for no cache. The next run then starts in a fraction of a second. All
+            images are decoded again if a file was added, removed or changed (size or time).
+        layout: `split` for split folders that contain class folders, `flat` for class folders only, `auto` for `split`
+            if a folder named train, val or test exists and else `flat`.
+        value_range: values of black and white in images of more than 8 bits; None for those of the file format, 0 and
+            65535 for unsigned 16-bit images.
+        on_disk: whether to map the cache file of the decoded images into memory, for data sets larger than the memory.
+        hint: advice in the error message if `root` does not exist.
 
     Raises:
         UserError: if an argument is out of range.
@@ -68,7 +68,7 @@ class Folder:
         cache: str | None,
         on_disk: bool,
         hint: str,
-        layout: str = "auto",  # as in the yaml: runs that were recorded before there were these keys go on
+        layout: str = "auto",  # defaults as in the yaml file, for runs recorded before these keys existed
         value_range: Sequence[float] | None = None,
     ) -> None:
         check_size(image_size, channels)
@@ -90,18 +90,18 @@ class Folder:
         self.value_range = check_value_range(value_range)
 
     def spec(self) -> ImageSpec:
-        """Size and channels as configured; classes are the sorted names of the class folders.
+        """Specification of the images; the classes are the sorted names of the class folders.
 
         Raises:
-            UserError: if the folder is missing, a class is empty, or there is only one.
+            UserError: if the folder is missing, a class is empty, or there is only one class.
         """
         return ImageSpec(self.channels, self.image_size, self.scan().classes)
 
     def scan(self) -> Layout:
-        """The files of the folder.
+        """Find the image files of the data set.
 
         Raises:
-            UserError: as `spec`.
+            UserError: in the same cases as `spec`.
         """
         return scan(self.root, self.hint, self.layout)
 
@@ -109,14 +109,14 @@ class Folder:
         """Decode all images, or read them from the cache.
 
         Raises:
-            UserError: as `spec`, and if an image is corrupt; the message names it.
+            UserError: in the same cases as `spec`, and if an image is corrupt; the message names the file.
         """
         layout = self.scan()
         for remark in layout.remarks():
             log.warning("%s: %s", self.root, remark)
         files = [file for group in layout.groups.values() for file in group.files]
         images = self._decode(files)
-        whole: dict[str, Split] = {}
+        found: dict[str, Split] = {}
         start = 0
         for name, group in layout.groups.items():
             rows = slice(start, start + len(group.files))
@@ -124,129 +124,135 @@ class Folder:
             labels = None if group.labels is None else torch.tensor(group.labels)
             names = [file.name for file in group.files]
             sizes = [file.size for file in group.files]
-            whole[name] = Split(images[rows], labels, torch.arange(len(names)), names, sizes)
+            found[name] = Split(images[rows], labels, torch.arange(len(names)), names, sizes)
 
-        splits = self._cut(whole, layout)
-        if not self.on_disk:  # there may be more images than can be read through at every start
+        splits = self._add_missing_splits(found, layout)
+        if not self.on_disk:  # the check reads all pixels, which takes too long for large data sets
             warn_of_copies(str(self.root), splits)
         mean, std = given_or_computed(self.mean, self.std, splits["train"].images, splits["train"].indices)
         return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
     def load_files(self, layout: Layout, wanted: Mapping[str, tuple[Sequence[str], Sequence[int] | None]]) -> Splits:
-        """Decode given files into given splits, whatever the folder holds beside them.
+        """Decode given files into given splits and ignore all other files of the folder.
 
         Args:
-            layout: what `scan` found.
-            wanted: for each split the names of its files, in order, and their labels.
+            layout: result of `scan`.
+            wanted: for each split, the names of its files in order, and their labels (None: unlabelled).
 
         Raises:
-            UserError: if an image is corrupt; the message names it.
+            UserError: if an image is corrupt; the message names the file.
         """
         names = {name for names, _ in wanted.values() for name in names}
-        # In the order of the folder, which is that of the cache.
+        # The cache file stores the images in the order of the folder.
         files = [file for group in layout.groups.values() for file in group.files if file.name in names]
         images = self._decode(files)
         rows = {file.name: row for row, file in enumerate(files)}
         splits: dict[str, Split] = {}
-        for split, (chosen, of_chosen) in wanted.items():
-            indices = torch.tensor([rows[name] for name in chosen])
+        for split, (split_names, split_labels) in wanted.items():
+            indices = torch.tensor([rows[name] for name in split_names])
             labels = None
-            if of_chosen is not None:
+            if split_labels is not None:
                 labels = torch.zeros(len(files), dtype=torch.int64)
-                labels[indices] = torch.tensor(of_chosen)
+                labels[indices] = torch.tensor(split_labels)
             splits[split] = Split(images, labels, indices, [file.name for file in files], [file.size for file in files])
         mean, std = given_or_computed(self.mean, self.std, images, splits["train"].indices)
         return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
-    def _cut(self, whole: dict[str, Split], layout: Layout) -> dict[str, Split]:
-        """Cut from the training images whichever split has no folder; the parts share one tensor."""
-        wanted = {}
-        if "val" not in whole:
-            wanted["val"] = self.val_fraction
+    def _add_missing_splits(self, found: dict[str, Split], layout: Layout) -> dict[str, Split]:
+        """Take the splits without a folder from the training images; these splits share one tensor."""
+        fractions = {}
+        if "val" not in found:
+            fractions["val"] = self.val_fraction
         if layout.flat:
-            wanted["test"] = self.test_fraction
-        source = whole["train"]
-        if not wanted or source.labels is None:
-            return whole
-        keys = [f"data.{name}_fraction" for name in wanted]
-        parts = stratified_split(source.labels, list(wanted.values()), self.split_seed, layout.classes, keys)
-        cut = {name: replace(source, indices=indices) for name, indices in zip(("train", *wanted), parts, strict=True)}
-        return {**whole, **cut}
+            fractions["test"] = self.test_fraction
+        source = found["train"]
+        if not fractions or source.labels is None:
+            return found
+        keys = [f"data.{name}_fraction" for name in fractions]
+        parts = stratified_split(source.labels, list(fractions.values()), self.split_seed, layout.classes, keys)
+        names = ("train", *fractions)
+        return {**found, **{name: replace(source, indices=rows) for name, rows in zip(names, parts, strict=True)}}
 
     def _decode(self, files: Sequence[ImageFile]) -> Tensor:
+        """Pixels of all files, from the cache if it is up to date."""
         if self.cache is None:
             if self.on_disk:
-                raise UserError("data.on_disk=true needs a folder for the file of decoded images (data.cache)")
-            return self._decoded(files)
-        # Everything that decides the pixels: the files as they are now, what is made of them, and by what.
-        made_of_them = [self.image_size, self.channels, self.value_range]
-        made_from = [PIL.__version__, *made_of_them, [(f.name, f.size, f.time) for f in files]]
-        slot = json.dumps([os.path.realpath(self.root), *made_of_them, self.layout])
-        cache = TensorCache(self.cache, slot, json.dumps(made_from))
+                raise UserError("data.on_disk=true needs a cache folder for the decoded images; give one (data.cache)")
+            return self._decode_files(files)
+        # The key contains everything that determines the pixels: the library, the options and the files.
+        options = [self.image_size, self.channels, self.value_range]
+        key = [PIL.__version__, *options, [(file.name, file.size, file.time) for file in files]]
+        slot = json.dumps([os.path.realpath(self.root), *options, self.layout])
+        cache = TensorCache(self.cache, slot, json.dumps(key))
         if self.on_disk:
-            return self._mapped(cache, files)
+            return self._map(cache, files)
         images = cache.read()
         if images is None:
-            images = self._decoded(files)
+            images = self._decode_files(files)
             cache.write(images)
         return images
 
-    def _decoded(self, files: Sequence[ImageFile], into: np.ndarray | None = None) -> Tensor:
+    def _decode_files(self, files: Sequence[ImageFile], into: np.ndarray | None = None) -> Tensor:
         names = [file.name for file in files]
         return decode_files(self.root, names, self.image_size, self.channels, self.value_range, into)
 
-    def _mapped(self, cache: TensorCache, files: Sequence[ImageFile]) -> Tensor:
+    def _map(self, cache: TensorCache, files: Sequence[ImageFile]) -> Tensor:
+        """Memory-mapped pixels of all files, decoded into the cache file first if it is not up to date."""
         images = cache.map()
         if images is None:
             shape = (len(files), self.channels, self.image_size, self.image_size)
             try:
-                cache.fill(shape, lambda rows: self._decoded(files, rows))
+                cache.fill(shape, lambda rows: self._decode_files(files, rows))
             except OSError as error:
-                raise UserError(f"cannot write the decoded images to {self.cache}: {error} (data.cache)") from error
+                raise UserError(
+                    f"cannot write the decoded images to {self.cache} ({error}); give a writable folder (data.cache)"
+                ) from error
             images = cache.map()
-        assert images is not None  # it has just been written
+        assert images is not None  # the file has just been written
         return images
 
 
 def load_images(
     folder: str, image_size: int, channels: int, value_range: Sequence[float] | None = None
 ) -> tuple[Tensor, list[str]]:
-    """Decode the images that lie directly in a folder, without labels.
+    """Decode the unlabelled images of a folder.
 
     Args:
-        folder: the folder; a line is said of sub-folders and of files that are no images, which are left out.
+        folder: the folder; subfolders and files that are not images are skipped with a warning.
         image_size: H = W in pixels; see `decode_files`.
-        channels: 3 for RGB, 1 for grey.
-        value_range: values of black and white in images of more than 8 bits; None for what their format says.
+        channels: 3 for RGB, 1 for greyscale.
+        value_range: values of black and white in images of more than 8 bits; None for the range of the file format.
 
     Returns:
         uint8 `(N, C, H, W)` and the N file names, sorted.
 
     Raises:
-        UserError: if the folder is missing or holds no images, or an image is corrupt.
+        UserError: if the folder is missing or contains no images, or an image is corrupt.
     """
     check_size(image_size, channels)
     path = Path(folder)
     if not path.is_dir():
-        raise UserError(f"there is no folder {path.absolute()} to take images from")
+        raise UserError(f"there is no folder {path.absolute()}; give a folder of images (images)")
     found = read_folder(path)
     names = [file.name for file in found.images]
-    left_out = LeftOut(found.left_out.names | {"folders inside it": found.folders})
+    left_out = LeftOut(found.left_out.names | {"subfolders": found.folders})
     if not names:
-        rest = f" (left out: {left_out})" if str(left_out) else ""
-        raise UserError(f"{path.absolute()} holds no images{rest}")
+        skipped = f", only {left_out}" if str(left_out) else ""
+        raise UserError(f"{path.absolute()} contains no images{skipped}; give a folder of images (images)")
     if str(left_out):
-        log.warning("%s: left out %s", folder, left_out)
+        log.warning("%s: skipped %s", folder, left_out)
     return decode_files(path, names, image_size, channels, check_value_range(value_range)), names
 
 
 def check_size(image_size: int, channels: int) -> None:
-    """Refuse a size or number of channels that no image can have.
+    """Check the size and the number of channels of the images.
 
     Raises:
-        UserError: if the size is not positive, or the channels are neither 1 nor 3.
+        UserError: if the size is not positive, or the number of channels is neither 1 nor 3.
     """
     if image_size < 1:
-        raise UserError(f"data.image_size={image_size} is not a size in pixels: choose 1 or more")
+        raise UserError(f"data.image_size={image_size} is not an image size: choose 1 pixel or more (data.image_size)")
     if channels not in (1, 3):
-        raise UserError(f"data.channels={channels} is not possible: choose 3 for RGB or 1 for grey")
+        raise UserError(
+            f"data.channels={channels} is not supported: choose 3 for RGB or 1 for greyscale (data.channels)"
+        )

@@ -1,6 +1,6 @@
-"""What a run is about: its classes, its normalisation, and digests of its images, by which it finds them again.
+"""Record of the data of a run: classes, normalisation and digests of the images, to check that they are unchanged.
 
-The path of a folder says little: a class is renamed, a file is added, and every label or every split is another one.
+The path of a folder is not enough: if a class is renamed or a file is added, all labels or all splits may change.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from convbench.errors import UserError
 
 log = logging.getLogger("convbench")
 
-_NAMED = 3  # files that a message names
+_EXAMPLES = 3  # names in a message
 _PIXELS, _SIZES = "pixels", "names and sizes of files"
 
 
 @dataclass(frozen=True)
 class SplitIdentity:
-    """What is known of the images of a split.
+    """Number and digest of the images of a split.
 
     Attributes:
-        images: how many there are.
-        digest: of the images and their labels, in order.
-        of: what stands for an image in the digest: its decoded pixels, or, where the images stay on disk, the name and
-            the size of its file.
+        images: number of images.
+        digest: hash of the images and their labels, in order, in hexadecimal digits.
+        of: content of an image that is hashed: the decoded pixels, or the name and size of the file if the images stay
+            on disk.
     """
 
     images: int
@@ -40,13 +40,13 @@ class SplitIdentity:
 
 @dataclass(frozen=True)
 class FileList:
-    """The n images of a split that are files.
+    """The n image files of a split.
 
     Attributes:
-        names: relative to the folder of the data set.
+        names: paths relative to the root folder of the data set.
         labels: indices into the classes; None for unlabelled images.
-        sizes: in bytes.
-        digests: of each image, as `SplitIdentity.of` says.
+        sizes: sizes of the files in bytes.
+        digests: hash of each image, of the content that `SplitIdentity.of` describes.
     """
 
     names: list[str]
@@ -57,15 +57,16 @@ class FileList:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is about on the side of the data.
+    """Record of the data of a run.
 
     Attributes:
-        classes: names, in the order of the labels.
-        mean, std: per channel, with which images are normalised.
-        channels, image_size: of an image.
-        splits: `train`, `val` and, where there is one, `test`.
-        files: the files of each split; None for data that are not files of their own.
-        pillow: version of the library that decoded the files.
+        classes: class names, in the order of the labels.
+        mean, std: mean and standard deviation per channel that normalise the images.
+        channels: number of channels of an image.
+        image_size: H = W in pixels.
+        splits: number and digest of the images of `train`, `val` and, if there is one, `test`.
+        files: image files of each split; None if the images are not separate files.
+        pillow: version of Pillow, the library that decoded the files.
     """
 
     classes: tuple[str, ...]
@@ -79,16 +80,16 @@ class Identity:
 
     @property
     def spec(self) -> ImageSpec:
-        """What a network has to know of the images."""
+        """Number of channels, size and classes of the images."""
         return ImageSpec(self.channels, self.image_size, self.classes)
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any], files: Mapping[str, Any] | None) -> "Identity":
-        """The identity that was written as plain JSON.
+        """Read an identity from the dictionaries of a JSON file.
 
         Args:
-            said: `dataclasses.asdict` of the identity, without its files.
-            files: the same of the files of each split, if the images are files.
+            said: `dataclasses.asdict` of the identity, without the key `files`.
+            files: `dataclasses.asdict` of the `FileList` of each split; None if the images are not separate files.
         """
         return cls(
             classes=tuple(said["classes"]),
@@ -103,14 +104,14 @@ class Identity:
 
 
 def identify(spec: ImageSpec, loaded: Splits) -> Identity:
-    """The identity of a data set in host memory: all of its images, not only those that one process holds."""
+    """Compute the identity of a complete data set in host memory, before it is sharded over the processes."""
     splits, files = {}, {}
     for name, split in _present(loaded).items():
         digests = _image_digests(split, loaded.on_disk)
         labels = None if split.labels is None else split.labels[split.indices]
-        whole = hashlib.blake2b(bytes.fromhex("".join(digests)), digest_size=16)
-        whole.update(b"" if labels is None else labels.numpy().tobytes())
-        splits[name] = SplitIdentity(len(split), whole.hexdigest(), _SIZES if loaded.on_disk else _PIXELS)
+        split_hash = hashlib.blake2b(bytes.fromhex("".join(digests)), digest_size=16)
+        split_hash.update(b"" if labels is None else labels.numpy().tobytes())
+        splits[name] = SplitIdentity(len(split), split_hash.hexdigest(), _SIZES if loaded.on_disk else _PIXELS)
         if split.sizes is not None:
             rows = split.indices.tolist()
             files[name] = FileList(
@@ -132,11 +133,11 @@ def identify(spec: ImageSpec, loaded: Splits) -> Identity:
 
 
 class KnownSource:
-    """The data that a run has had, read again: the same images in the same splits, or none.
+    """Source that delivers exactly the images and splits that a run was trained with, or raises an error.
 
     Args:
-        source: as the configuration of the run describes it.
-        identity: of the run's data.
+        source: source that the configuration of the run describes.
+        identity: recorded identity of the data of the run.
     """
 
     def __init__(self, source: Source, identity: Identity) -> None:
@@ -144,21 +145,21 @@ class KnownSource:
         self.identity = identity
 
     def spec(self) -> ImageSpec:
-        """That of the run; the data need not be there."""
+        """Recorded specification of the images; it does not require the data."""
         return self.identity.spec
 
     def load(self) -> Splits:
-        """Read the images of the run, with its mean and std; further files of a folder are left out.
+        """Read the images of the run with the recorded mean and std; files that were added later are skipped.
 
         Raises:
-            UserError: if the data are not there, or differ; the message says in what.
+            UserError: if the data are missing or differ from the record; the message names the difference.
         """
         try:
             loaded = self._load()
         except UserError as error:
             raise UserError(
-                f"the data of this run cannot be used: {error}; if they are in another folder, give it (data.root, "
-                f"datasets)"
+                f"the data of this run cannot be used: {error}; if they are in another folder, give that folder "
+                f"(data.root, datasets)"
             ) from error
         loaded = replace(loaded, mean=self.identity.mean, std=self.identity.std)
         self._compare(identify(self.identity.spec, loaded))
@@ -175,49 +176,56 @@ class KnownSource:
         known = {name for listed in files.values() for name in listed.names}
         missing = sorted(known - found)
         if missing:
-            raise UserError(f"{len(missing):,} of its {len(known):,} files are missing, {_some(missing)}")
-        further = sorted(found - known)
-        if further:
-            log.warning("left out: %s files that this run did not have, %s", f"{len(further):,}", _some(further))
+            raise UserError(f"{len(missing):,} of its {len(known):,} files are missing: {_some(missing)}")
+        added = sorted(found - known)
+        if added:
+            log.warning("skipped %s files that were added after this run: %s", f"{len(added):,}", _some(added))
         return self.source.load_files(layout, {name: (files[name].names, files[name].labels) for name in files})
 
     def _compare_classes(self, found: Sequence[str], may_have_more: bool) -> None:
-        wanted = self.identity.classes
-        missing = [name for name in wanted if name not in found]
-        if missing or (not may_have_more and tuple(found) != wanted):
-            further = [name for name in found if name not in wanted]
+        expected = self.identity.classes
+        missing = [name for name in expected if name not in found]
+        if missing or (not may_have_more and tuple(found) != expected):
+            added = [name for name in found if name not in expected]
             raise UserError(
-                f"its classes were {_some(wanted)}, and the data have {_some(found)}"
-                + (f" ({_some(further)} instead of {_some(missing)})" if missing and further else "")
+                f"the run had the classes {_some(expected)}, but the data have {_some(found)}"
+                + (f" ({_some(added)} instead of {_some(missing)})" if missing and added else "")
             )
 
-    def _compare(self, now: Identity) -> None:
-        """Refuse images that are not those of the run, and name the files that have changed."""
-        then = self.identity
-        for name, split in then.splits.items():
-            found = now.splits.get(name)
+    def _compare(self, current: Identity) -> None:
+        """Compare the current images with those of the run.
+
+        Raises:
+            UserError: if the images differ; the message names the files that have changed.
+        """
+        recorded = self.identity
+        for name, split in recorded.splits.items():
+            found = current.splits.get(name)
             if found == split:
                 continue
-            files = (then.files or {}).get(name), (now.files or {}).get(name)
+            files = (recorded.files or {}).get(name), (current.files or {}).get(name)
             if files[0] is None or files[1] is None:
                 raise UserError(
-                    f"the {name} images are not those of this run: {split.images:,} with digest {split.digest} then, "
-                    + ("none now" if found is None else f"{found.images:,} with digest {found.digest} now")
+                    f"the {name} images differ from those of this run: the run had {split.images:,} with digest "
+                    f"{split.digest}, now there are "
+                    + ("none" if found is None else f"{found.images:,} with digest {found.digest}")
                     + " (data.root, datasets)"
                 )
-            self._compare_files(name, files[0], files[1], now.pillow)
+            self._compare_files(name, files[0], files[1], current.pillow)
 
-    def _compare_files(self, name: str, then: FileList, now: FileList, pillow: str) -> None:
+    def _compare_files(self, name: str, recorded: FileList, current: FileList, pillow: str) -> None:
         changed = [
-            file for file, before, after in zip(then.names, then.digests, now.digests, strict=True) if before != after
+            file
+            for file, before, after in zip(recorded.names, recorded.digests, current.digests, strict=True)
+            if before != after
         ]
-        if pillow == self.identity.pillow or then.sizes != now.sizes:
+        if pillow == self.identity.pillow or recorded.sizes != current.sizes:
             raise UserError(
-                f"{len(changed):,} {name} images have changed since this run began, {_some(changed)} (data.root)"
+                f"{len(changed):,} {name} images have changed since the start of this run: {_some(changed)} (data.root)"
             )
         log.warning(
-            "%s %s images have other pixels than this run had, %s; their sizes in bytes are the same, and they were "
-            "decoded by Pillow %s then, %s now",
+            "%s %s images have other pixels than in this run: %s; their file sizes are unchanged, but the run decoded "
+            "them with Pillow %s, and the installed version is %s",
             f"{len(changed):,}",
             name,
             _some(changed),
@@ -232,13 +240,13 @@ def _present(splits: Splits) -> dict[str, Split]:
 
 
 def _image_digests(split: Split, on_disk: bool) -> list[str]:
-    """Sixteen hexadecimal digits for each image of a split."""
+    """Hash of each image of a split, sixteen hexadecimal digits each."""
     if not on_disk:
         return [found.hex() for found in pixel_digests(split)]
-    sizes = split.sizes or [0] * len(split.names)  # reading all pixels would take as long as an epoch
+    sizes = split.sizes or [0] * len(split.names)  # hashing all pixels would take as long as an epoch
     return [digest(f"{split.names[row]}\n{sizes[row]}".encode()).hex() for row in split.indices.tolist()]
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    """Format the first few names for a message."""
+    return ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")

@@ -1,4 +1,4 @@
-"""What lies in one folder: images, folders, and what is neither; opens no file."""
+"""Contents of one folder: images, subfolders and all other entries. No file is opened."""
 
 import os
 from collections.abc import Iterable
@@ -9,24 +9,24 @@ from typing import NamedTuple
 from convbench.data.decode import EXTENSIONS
 from convbench.errors import UserError
 
-# What file managers leave everywhere; nobody misses it.
+# Files that file managers create; they are skipped without a message.
 _CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})
 
-# Kinds of what is left out
-HIDDEN = "hidden names"
+# Kinds of skipped entries
+HIDDEN = "hidden files and folders"
 BROKEN = "broken links and special files"
-_OTHER_ENDINGS = "files with another ending"
+_NO_IMAGE = "files with an unsupported extension"
 
 _EXAMPLES = 3
 
 
 class ImageFile(NamedTuple):
-    """A file as it was found.
+    """Name, size and time of an image file.
 
     Attributes:
-        name: path relative to the dataset's folder, with forward slashes.
-        size: in bytes.
-        time: of the last change, in nanoseconds.
+        name: path relative to the root folder of the data set, with forward slashes.
+        size: size of the file in bytes.
+        time: time of the last change, in nanoseconds.
     """
 
     name: str
@@ -36,32 +36,32 @@ class ImageFile(NamedTuple):
 
 @dataclass
 class LeftOut:
-    """Names of what was found and not taken, by kind."""
+    """Names of the skipped files and folders, by kind."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, names: Iterable[str]) -> None:
-        """Note further names of a kind."""
+        """Add names of one kind."""
         self.names.setdefault(kind, []).extend(names)
 
     def update(self, other: "LeftOut") -> None:
-        """Note all that another one holds."""
+        """Add all names of another record."""
         for kind, names in other.names.items():
             self.add(kind, names)
 
     def __str__(self) -> str:
-        """Counts and examples by kind; empty if nothing was left out."""
+        """Number and examples of each kind; empty if nothing was skipped."""
         return "; ".join(f"{kind}: {len(names)} ({_examples(names)})" for kind, names in self.names.items() if names)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies directly in a folder.
+    """Entries of a folder, without those of its subfolders.
 
     Attributes:
-        images: sorted by name.
-        folders: sorted names, without hidden ones and those that archives of macOS leave behind (`__MACOSX`).
-        left_out: files with an unknown ending, hidden images and folders, broken links and what is no ordinary file.
+        images: image files, sorted by name.
+        folders: sorted names of the subfolders, except hidden ones and those of macOS archives (`__MACOSX`).
+        left_out: files with an unknown extension, hidden images and folders, broken links and special files.
     """
 
     images: list[ImageFile]
@@ -70,11 +70,11 @@ class Contents:
 
 
 def read_folder(folder: Path, prefix: str = "") -> Contents:
-    """Sort what lies in a folder into images, folders and the rest.
+    """Classify the entries of a folder as images, subfolders or skipped entries.
 
     Args:
-        folder: where to look.
-        prefix: put before the names of files.
+        folder: the folder to read.
+        prefix: text that is put before the names of files.
 
     Raises:
         UserError: if the folder cannot be read.
@@ -93,18 +93,18 @@ def read_folder(folder: Path, prefix: str = "") -> Contents:
                     left_out.add(kind, [prefix + entry.name])
     except OSError as error:
         raise UserError(
-            f"cannot read the folder {folder.absolute()} ({error.strerror or error}): make it readable, or name "
-            f"another one (data.root)"
+            f"cannot read the folder {folder.absolute()} ({error.strerror or error}): make it readable, or give "
+            f"another folder (data.root)"
         ) from error
     return Contents(sorted(images), sorted(folders), left_out)
 
 
 def _kind_of(entry: "os.DirEntry[str]") -> str | None:
-    """`image`, `folder`, the reason to leave it out, or None for what need not be mentioned."""
+    """`image`, `folder`, the kind of a skipped entry, or None for an entry that is skipped without a message."""
     is_image = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
     try:
         is_folder, is_file = entry.is_dir(), entry.is_file()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a symbolic link to itself
         return BROKEN
     if entry.name in _CLUTTER:
         return None
@@ -114,7 +114,7 @@ def _kind_of(entry: "os.DirEntry[str]") -> str | None:
         return "folder"
     if not is_file:
         return BROKEN
-    return "image" if is_image else _OTHER_ENDINGS
+    return "image" if is_image else _NO_IMAGE
 
 
 def _examples(names: list[str]) -> str:

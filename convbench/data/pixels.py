@@ -1,7 +1,7 @@
-"""What an image file holds, turned upright and brought to 8 bits of grey or RGB: every mode of Pillow in one place.
+"""Conversion of image files of every Pillow mode to upright images of 8 bits, greyscale or RGB.
 
-Modes of 8 bits a channel or fewer have their black and white by definition. Deeper ones do not: 16 bits without a sign
-are scaled by their full range; numbers with a sign, of 32 bits or with a floating point need to be told their range.
+Modes with up to 8 bits per channel define which values are black and white. Deeper modes do not: unsigned 16-bit values
+are scaled by their full range, and for signed, 32-bit and floating-point values the user must give the range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +17,24 @@ from convbench.errors import UserError
 
 Range = tuple[float, float]
 
-# Tags of TIFF files, and the value of `_SAMPLE_FORMAT` for whole numbers without a sign.
+# Tags of TIFF files, and values of the tag `_SAMPLE_FORMAT` for unsigned and signed integers.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _UNSIGNED, _SIGNED = 1, 2
 
-# PNG files of 2 and 4 bits: Pillow scales the pixels to 8 bits, but not the grey value that is transparent.
+# PNG files of 2 and 4 bits: Pillow scales the pixels to 8 bits, but not the transparent grey value.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 _GREY_MODES = ("1", "L", "LA", "La")
 
 
 class PixelError(ValueError):
-    """Pixels of which nothing says what black and white are; the message goes on from the name of the file."""
+    """The values of black and white are unknown; the message continues a sentence that starts with the file name."""
 
 
 def check_value_range(value_range: Sequence[float] | None) -> Range | None:
-    """The values of black and of white as a user gave them.
+    """Check the values of black and white that a user gave.
 
     Raises:
-        UserError: if they are no two finite numbers, the lower one first.
+        UserError: if they are not two finite numbers in ascending order.
     """
     if value_range is None:
         return None
@@ -42,19 +42,19 @@ def check_value_range(value_range: Sequence[float] | None) -> Range | None:
     numbers = [value for value in given if isinstance(value, int | float) and not isinstance(value, bool)]
     if not (len(given) == len(numbers) == 2 and all(map(isfinite, numbers)) and numbers[0] < numbers[1]):
         raise UserError(
-            f"data.value_range={value_range} is not a range: give the value of black and the higher one of white, such "
-            f"as [0,4095], or null (data.value_range)"
+            f"data.value_range={value_range} is not a range: give the value of black and the higher value of white, "
+            f"such as [0,4095], or null (data.value_range)"
         )
     return float(numbers[0]), float(numbers[1])
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """An image file that has been decoded and turned upright.
+    """A decoded and upright image.
 
     Attributes:
-        image: as Pillow decoded it, in any mode.
-        rawmode: how a PNG file stores its pixels, in Pillow's terms; empty for other formats.
+        image: image that Pillow decoded, in any mode.
+        rawmode: Pillow's name of the pixel format in a PNG file; empty for other formats.
         value_range: values of black and white that the user gave, or None.
     """
 
@@ -64,98 +64,98 @@ class Pixels:
 
     @classmethod
     def read(cls, path: Path, smallest: int | None = None, value_range: Range | None = None) -> "Pixels":
-        """Decode the first picture of a file.
+        """Decode the first frame of an image file.
 
         Args:
-            path: the file.
-            smallest: the shorter side may be reduced to this many pixels while decoding, which a JPEG file allows;
-                None for the whole size.
+            path: path of the file.
+            smallest: minimum length of the shorter side in pixels if Pillow decodes a JPEG file at reduced size; None
+                for the full size.
             value_range: values of black and white in images of more than 8 bits, or None.
 
         Raises:
-            Exception: of many kinds, if Pillow cannot decode the file.
+            Exception: if Pillow cannot decode the file; Pillow raises many exception types.
         """
         with Image.open(path) as image:
             if smallest is not None:
                 image.draft(None, (smallest, smallest))
             rawmode = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
-            ImageOps.exif_transpose(image, in_place=True)  # cameras store which side is up
+            ImageOps.exif_transpose(image, in_place=True)  # apply the orientation that cameras store
         return cls(image, rawmode, value_range)
 
     @property
     def is_deep(self) -> bool:
-        """Whether the image is grey of more than 8 bits, or of another kind of numbers than 0 to 255."""
+        """Whether the image is greyscale with values other than the integers from 0 to 255."""
         mode = self.image.mode
         return mode == "F" or mode.startswith("I") or (mode == "L" and self._sample_format == _SIGNED)
 
     @property
     def has_transparency(self) -> bool:
-        """Whether any pixel may be transparent: by an alpha channel, a palette or a colour that stands for nothing."""
+        """Whether pixels may be transparent, by an alpha channel, a palette or a transparent colour."""
         return bool(self.image.has_transparency_data)
 
     def on_white(self, mode: str) -> Image.Image:
-        """The image in mode `L` or `RGB`, with white behind what is transparent.
+        """Convert the image to mode `L` or `RGB`, with a white background behind transparent pixels.
 
         Raises:
-            PixelError: as `in_8_bits`.
+            PixelError: in the same cases as `in_8_bits`.
         """
         if self.image.mode == mode and not self.has_transparency and not self.is_deep:
             return self.image
         image = self.in_8_bits()
         if image.mode in ("LA", "RGBA"):
-            ground = Image.new("RGBA", image.size, "white")
-            ground.alpha_composite(image.convert("RGBA"))
-            image = ground.convert("RGB")
+            background = Image.new("RGBA", image.size, "white")
+            background.alpha_composite(image.convert("RGBA"))
+            image = background.convert("RGB")
         return image if image.mode == mode else image.convert(mode)
 
     def in_8_bits(self) -> Image.Image:
-        """The image in mode `L`, `LA`, `RGB` or `RGBA`; other colour spaces and palettes become RGB.
+        """Convert the image to mode `L`, `LA`, `RGB` or `RGBA`; other colour spaces and palettes become RGB.
 
         Raises:
-            PixelError: if neither the file's format nor `value_range` says what black and white are.
+            PixelError: if neither the file format nor `value_range` defines the values of black and white.
         """
-        image, kind = self.image, ("L" if self.image.mode in _GREY_MODES else "RGB")
+        image, mode = self.image, ("L" if self.image.mode in _GREY_MODES else "RGB")
         if self.is_deep:
             grey = Image.fromarray(np.rint(255 * self.shares_of_white()).astype(np.uint8))
             return Image.merge("LA", (grey, self._deep_alpha())) if self.has_transparency else grey
         if not self.has_transparency:
-            return image.convert(kind)
-        return self._with_key_of_8_bits().convert(f"{kind}A")
+            return image.convert(mode)
+        return self._with_8_bit_transparency().convert(f"{mode}A")
 
     def shares_of_white(self) -> np.ndarray:
-        """A deep image as float64 `(H, W)` from 0, black, to 1, white; values beyond are cut off.
+        """Convert a deep image to float64 `(H, W)` from 0 (black) to 1 (white); values outside are clipped.
 
         Raises:
-            PixelError: if nothing says what black and white are.
+            PixelError: if the values of black and white are not known.
             ValueError: if a pixel is nan.
         """
         limits = self.value_range or self._limits_of_format()
         if limits is None:
             raise PixelError(
-                f"holds {self._kind_of_numbers()} (mode {self.image.mode}), and nothing says which values are black "
-                f"and white"
+                f"contains {self._number_type()} (mode {self.image.mode}), for which the values of black and white are "
+                f"not known"
             )
         values = self._values()
         if np.isnan(values).any():
-            raise ValueError(f"some of its pixels are nan, mode {self.image.mode}")
+            raise ValueError(f"some pixels are nan, mode {self.image.mode}")
         black, white = limits
         return np.clip((values - black) / (white - black), 0, 1)
 
     def _limits_of_format(self) -> Range | None:
-        """Black and white of a deep image, where its format fixes them."""
+        """Values of black and white of a deep image, if the file format defines them."""
         image = self.image
         if self._tags:
             bits = self._tags.get(_BITS_PER_SAMPLE, (1,))[0]
             if self._sample_format != _UNSIGNED or bits > 16:
                 return None
             top = float(2**bits - 1)
-            return (top, 0.0) if self._tags.get(_PHOTOMETRIC) == 0 else (0.0, top)  # 0: the lowest value is white
-        # Pillow opens grey of 16 bits as I;16, or as I (PGM files, whose highest value it has scaled to 65535).
+            return (top, 0.0) if self._tags.get(_PHOTOMETRIC) == 0 else (0.0, top)  # 0: WhiteIsZero
+        # Pillow opens 16-bit greyscale as I;16, or as I for PGM files, whose maximum it scales to 65535.
         is_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         return (0.0, 65535.0) if is_16_bits else None
 
     def _values(self) -> np.ndarray:
-        """The numbers of a deep image as float64 `(H, W)`, with the sign that the file gives them."""
+        """Pixels of a deep image as float64 `(H, W)`, signed or unsigned as in the file."""
         stored = np.asarray(self.image)
         if self.image.mode == "L":
             stored = stored.view(np.int8)
@@ -163,11 +163,11 @@ class Pixels:
             stored = stored.view(np.uint32)
         return stored.astype(np.float64)
 
-    def _with_key_of_8_bits(self) -> Image.Image:
-        """The image with the colour that stands for nothing, if there is one, in the scale of its pixels."""
+    def _with_8_bit_transparency(self) -> Image.Image:
+        """The image, with its transparent colour, if there is one, scaled to 8 bits like the pixels."""
         key: Any = self.image.info.get("transparency")
         if isinstance(key, tuple) and self.rawmode.endswith(";16B"):
-            key = tuple(part >> 8 for part in key)  # Pillow keeps the upper 8 bits of a pixel
+            key = tuple(part >> 8 for part in key)  # Pillow keeps the upper 8 bits of each pixel
         elif isinstance(key, int) and self.rawmode in _GREY_STEPS:
             key *= _GREY_STEPS[self.rawmode]
         else:
@@ -182,15 +182,15 @@ class Pixels:
 
     @property
     def _tags(self) -> Mapping[int, Any]:
-        """The tags of a TIFF file; none of other formats."""
+        """Tags of a TIFF file; empty for other formats."""
         return getattr(self.image, "tag_v2", {})
 
     @property
     def _sample_format(self) -> int:
         return int(self._tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0])
 
-    def _kind_of_numbers(self) -> str:
+    def _number_type(self) -> str:
         if self.image.mode == "F":
             return "floating-point numbers"
         bits = self._tags.get(_BITS_PER_SAMPLE, (32,))[0]
-        return f"whole numbers of {bits} bits{' with a sign' if self._sample_format == _SIGNED else ''}"
+        return f"{'signed ' if self._sample_format == _SIGNED else ''}{bits}-bit integers"

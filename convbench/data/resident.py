@@ -1,4 +1,4 @@
-"""Data sets that live on the device as uint8 and are handed out batch by batch."""
+"""Data sets that are stored on the device as uint8, and their training and evaluation batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from convbench.seeding import stream
 
 
 def to_device(splits: Splits, device: torch.device) -> Splits:
-    """The same splits with images and labels on `device`; what splits share is moved, and held, once."""
+    """Move images, labels and indices to `device`; tensors that splits share are moved once and stay shared."""
     moved: dict[int, Tensor] = {}
 
     def move(tensor: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def to_device(splits: Splits, device: torch.device) -> Splits:
 
 
 def fits(splits: Splits, device: torch.device) -> bool:
-    """Whether all images together take no more than half of what is free on a GPU; elsewhere they are there already."""
+    """Whether all images together need at most half of the free memory of a GPU; true for other devices."""
     if device.type != "cuda":
         return True
     tensors = {id(split.images): split.images for split in (splits.train, splits.val, splits.test) if split is not None}
@@ -42,15 +42,16 @@ def fits(splits: Splits, device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the images of an epoch are dealt out to the processes that train together, each of which holds its own.
+    """Distribution of the training images over the processes of a distributed run.
 
-    Process h of n holds images h, h + n, h + 2n ... and shuffles them by itself; a batch of all is one part from each.
+    The process of rank h out of n holds images h, h + n, h + 2n ... and shuffles them independently of the others. A
+    global batch consists of one equal part from each process.
 
     Attributes:
-        images: of all processes together.
-        world_size: processes.
-        rank: the one whose images and parts of batches these are; None for one process that holds all, and sees the
-            very batches that so many processes would.
+        images: number of training images of all processes together.
+        world_size: number of processes.
+        rank: rank of this process; None for a single process that holds all images and sees the same global batches as
+            `world_size` processes.
     """
 
     images: int
@@ -58,39 +59,40 @@ class Sharding:
     rank: int | None = None
 
     def steps(self, batch_size: int) -> int:
-        """Whole batches that an epoch has."""
+        """Number of complete global batches per epoch."""
         return self.images // self.world_size // (batch_size // self.world_size)
 
     def order(self, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """The images of an epoch, batch by batch.
+        """Order of the images in an epoch, batch by batch.
 
         Returns:
-            For each, its position among those that are held, and its place among those of all processes.
+            For each image, its index among the images of this process, and its position in the epoch of all processes;
+            two int64 tensors of equal length.
         """
         steps, part = self.steps(batch_size), batch_size // self.world_size
-        places = torch.arange(steps * batch_size).view(steps, self.world_size, part)
-        world_size = range(self.world_size) if self.rank is None else [self.rank]
-        shuffled = [self._shuffled(rank, seed, epoch)[: steps * part].view(steps, 1, part) for rank in world_size]
+        positions = torch.arange(steps * batch_size).view(steps, self.world_size, part)
+        ranks = range(self.world_size) if self.rank is None else [self.rank]
+        shuffled = [self._shuffled(rank, seed, epoch)[: steps * part].view(steps, 1, part) for rank in ranks]
         if self.rank is not None:
-            return shuffled[0].flatten(), places[:, self.rank].flatten()
-        held = [self.world_size * order + rank for rank, order in enumerate(shuffled)]
-        return torch.cat(held, 1).flatten(), places.flatten()
+            return shuffled[0].flatten(), positions[:, self.rank].flatten()
+        indices = [self.world_size * order + rank for rank, order in enumerate(shuffled)]
+        return torch.cat(indices, 1).flatten(), positions.flatten()
 
     def _shuffled(self, rank: int, seed: int, epoch: int) -> Tensor:
         count = len(range(rank, self.images, self.world_size))
-        parts = (rank,) if self.world_size > 1 else ()
-        return torch.randperm(count, generator=stream(seed, "order", epoch, *parts))
+        key = (rank,) if self.world_size > 1 else ()
+        return torch.randperm(count, generator=stream(seed, "order", epoch, *key))
 
 
 def shard(splits: Splits, rank: int, world_size: int, batch_size: int) -> Splits:
-    """The splits of one process, and no other images in memory.
+    """Images of one process of a distributed run; only these images are kept in memory.
 
-    Of the training images process h of n holds images h, h + n, h + 2n ... Of the others it holds batches h, h + n,
-    h + 2n ..., since which images pass through a network together may change the last bits of what it says of each.
+    The process of rank h out of n holds the training images h, h + n, h + 2n ... Of the other splits it holds the whole
+    batches h, h + n, h + 2n ..., because the composition of a batch may change the last bits of the outputs.
     """
 
-    def part(split: Split, run: int = batch_size) -> Split:
-        rows = split.indices[torch.arange(len(split)) // run % world_size == rank]
+    def part(split: Split, chunk: int = batch_size) -> Split:
+        rows = split.indices[torch.arange(len(split)) // chunk % world_size == rank]
         if splits.on_disk:
             return replace(split, indices=rows)
         labels = None if split.labels is None else split.labels[rows]
@@ -104,23 +106,24 @@ def shard(splits: Splits, rank: int, world_size: int, batch_size: int) -> Splits
 
 
 class TrainBatches:
-    """Shuffled, augmented training batches of one fixed size.
+    """Shuffled and augmented training batches of a fixed size.
 
-    The order and the augmentation of epoch e depend on the seed and e alone: not on the network, not on the device, not
-    on what was drawn before. So every conv type sees the same batches, and a resumed run goes on in mid-epoch.
+    The order and the augmentation of an epoch depend only on the seed and the index of the epoch, and not on the
+    network, the device or earlier random draws. All conv types therefore see the same batches, and a run can be resumed
+    in the middle of an epoch.
 
     Args:
-        split: the labelled training images, on the device; those that this process holds.
-        batch_size: samples a batch, of all processes; the incomplete last batch is left out, so that every step has one
-            shape.
-        renderer: augments and normalises.
-        num_classes: for the mixed labels of MixUp and CutMix.
-        seed: of the run.
-        sharding: what of each batch is for this process; None for a process by itself.
-        is_prefetched: the images are not on the device, but prefetch ahead.
+        split: labelled training images of this process, on the device.
+        batch_size: number of samples in a global batch, over all processes. The incomplete last batch of an epoch is
+            dropped, so that all steps have the same shape.
+        renderer: augmentation and normalisation of the batches.
+        num_classes: number of classes, for the mixed labels of MixUp and CutMix.
+        seed: seed of the run.
+        sharding: distribution of each batch over the processes; None for a single process.
+        is_prefetched: whether the images are not stored on the device, but prefetched from the host.
 
     Raises:
-        UserError: if there are fewer images than `batch_size`, or it cannot be dealt out evenly.
+        UserError: if there are fewer images than `batch_size`, or it is not divisible by the number of processes.
     """
 
     def __init__(
@@ -153,27 +156,27 @@ class TrainBatches:
         self._mix = renderer.augment.mixer(num_classes)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return self.sharding.steps(self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches `first`, `first + 1`, ... of an epoch: float32 `(N, C, H, W)` and labels `(N,)` or `(N, classes)`."""
+        """Yield batches `first`, `first + 1`, ...: float32 `(N, C, H, W)` and labels `(N,)` or `(N, num_classes)`."""
         images, device = self.split.images, self.renderer.device
-        order, places = self.sharding.order(self.batch_size, self.seed, epoch)
+        order, positions = self.sharding.order(self.batch_size, self.seed, epoch)
         rows = self.split.indices[order.to(self.split.indices.device)]
         draws = self.renderer.augment.draw(len(self) * self.batch_size, images.shape[-1], self.seed, epoch)
-        draws = draws[places].to(device)
+        draws = draws[positions].to(device)
         size = len(order) // len(self)
         parts = [slice(index * size, (index + 1) * size) for index in range(first, len(self))]
         sources = _sources(images, [rows[part] for part in parts], self.is_prefetched, device)
-        for index, part, (source, chosen) in zip(range(first, len(self)), parts, sources, strict=True):
-            batch = self.renderer.augmented(source, chosen, draws[part])
+        for index, part, (source, source_rows) in zip(range(first, len(self)), parts, sources, strict=True):
+            batch = self.renderer.augmented(source, source_rows, draws[part])
             labels = self.labels[rows[part]].to(device)
             yield (batch, labels) if self._mix is None else self._mixed(batch, labels, epoch, index)
 
     def _mixed(self, batch: Tensor, labels: Tensor, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         assert self._mix is not None
-        with torch.random.fork_rng(devices=[]):  # torchvision's transforms know no generator argument
+        with torch.random.fork_rng(devices=[]):  # torchvision's transforms accept no generator
             torch.default_generator.manual_seed(mix_seed(self.seed, epoch, index))
             return self._mix(batch, labels)
 
@@ -181,7 +184,7 @@ class TrainBatches:
 def _sources(
     images: Tensor, batches: Sequence[Tensor], is_prefetched: bool, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each batch a tensor on the device that holds its images, and their rows in it."""
+    """Yield for each batch a tensor on the device that contains its images, and their rows in this tensor."""
     if not is_prefetched:
         yield from ((images, rows) for rows in batches)
         return
@@ -190,13 +193,13 @@ def _sources(
 
 
 class EvalBatches:
-    """Images of a split in their order, normalised only, in batches of one fixed size.
+    """Normalised images of a split in their original order, in batches of a fixed size.
 
     Args:
-        split: on the device; labels may be missing.
-        batch_size: samples a batch.
-        renderer: normalises.
-        is_prefetched: the images are not on the device, but prefetch ahead.
+        split: images on the device; labels may be missing.
+        batch_size: number of samples per batch.
+        renderer: normalisation of the batches.
+        is_prefetched: whether the images are not stored on the device, but prefetched from the host.
     """
 
     def __init__(self, split: Split, batch_size: int, renderer: Renderer, is_prefetched: bool = False) -> None:
@@ -209,14 +212,14 @@ class EvalBatches:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yields float32 `(batch_size, C, H, W)`, the rows `(n,)` of `split.images`, and n.
+        """Yield float32 `(batch_size, C, H, W)`, the rows `(n,)` of `split.images`, and n.
 
-        The last batch is filled up with copies of its last image, so that a compiled network sees one shape; only the
-        first n results count.
+        The last batch is padded with copies of its last image, so that a compiled network sees only one shape. Only the
+        first n results are valid.
         """
-        # Of few images a process may hold none, and one part without images is not the same as no part.
+        # With few images, a process may have none; `split` would then return one empty batch instead of no batch.
         parts = self.split.indices.split(self.batch_size) if len(self.split) else ()
-        filled = [torch.cat([part, part[-1:].expand(self.batch_size - len(part))]) for part in parts]
-        sources = _sources(self.split.images, filled, self.is_prefetched, self.renderer.device)
+        padded = [torch.cat([part, part[-1:].expand(self.batch_size - len(part))]) for part in parts]
+        sources = _sources(self.split.images, padded, self.is_prefetched, self.renderer.device)
         for part, (source, rows) in zip(parts, sources, strict=True):
             yield self.renderer.plain(source, rows), part, len(part)

@@ -1,8 +1,8 @@
-"""The embedded dataset: ten kinds of shapes, drawn by formula, so that everything runs without a download.
+"""Built-in synthetic data set of ten classes of shapes, which needs no download.
 
-A shape's signed distance (negative inside, Euclidean near the edge) gives its antialiased mask. Colour, place, size,
-tilt and texture are drawn independently of the class, so only the outline tells it: no mean colour and no fixed
-position is enough. Waves, a stray line and pixel noise keep small networks away from 100 %.
+The signed distance to the outline of a shape (negative inside, Euclidean near the edge) gives an antialiased mask.
+Colour, position, size, rotation and texture are drawn independently of the class, so that only the outline determines
+the class. Waves, a random line and pixel noise keep the accuracy of small networks below 100 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ from convbench.errors import UserError
 
 Array = np.ndarray
 
-_CHUNK_PIXELS = 2**18  # images are drawn in groups of this many pixels, so that the temporaries stay in the cache
+_CHUNK_PIXELS = 2**18  # pixels that are drawn at a time, so that temporary arrays fit into the CPU cache
 
 
 def _fold(x: Array, y: Array, corners: int) -> tuple[Array, Array]:
-    """Fold the plane onto one half of one of `corners` equal sectors, the first of which points along +x."""
+    """Map points by symmetry to one half of one of `corners` equal sectors, the one centred on the +x axis."""
     sector = 2 * np.pi / corners
     angle = np.abs(np.remainder(np.arctan2(y, x) + sector / 2, sector) - sector / 2)
     radius = np.hypot(x, y)
@@ -53,7 +53,7 @@ def _triangle(x: Array, y: Array) -> Array:
 
 def _star(x: Array, y: Array) -> Array:
     along, across = _fold(x, y, 5)
-    # The edge runs from the tip at radius 1.1 to the notch at radius 0.45, 36 degrees further round.
+    # The edge runs from the tip at radius 1.1 to the notch at radius 0.45, rotated by 36 degrees.
     edge = np.array([0.45 * np.cos(np.pi / 5) - 1.1, 0.45 * np.sin(np.pi / 5)])
     normal = np.array([edge[1], -edge[0]]) / np.hypot(*edge)
     return (along - 1.1) * np.float32(normal[0]) + across * np.float32(normal[1])
@@ -76,7 +76,7 @@ def _arrow(x: Array, y: Array) -> Array:
     return np.minimum(head, _box(x + 0.5, y, 0.5, 0.28))
 
 
-# Distance functions of points (x, y) in a shape's own frame, in which it fills about the unit circle.
+# Signed distance functions of points (x, y), in coordinates in which each shape fills about the unit circle.
 SHAPES: dict[str, Callable[[Array, Array], Array]] = {
     "arrow": _arrow,
     "crescent": _crescent,
@@ -92,16 +92,16 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def draw(shape: str, count: int, image_size: int, seed: Sequence[int]) -> Iterator[Array]:
-    """Draw images of one shape, a chunk at a time.
+    """Draw images of one shape in chunks.
 
     Args:
-        shape: a key of `SHAPES`.
+        shape: key of `SHAPES`.
         count: number of images.
         image_size: H = W in pixels.
-        seed: of this series; equal seeds give equal images.
+        seed: seed of these images; equal seeds give equal images.
 
     Yields:
-        uint8 `(n, 3, H, W)`, `count` images in all.
+        uint8 `(n, 3, H, W)`, `count` images in total.
     """
     random = np.random.default_rng(seed)
     axis = ((np.arange(image_size, dtype=np.float32) + 0.5) * 2 / image_size - 1).astype(np.float32)
@@ -115,36 +115,36 @@ def _draw_chunk(
     shape: Callable[[Array, Array], Array], n: int, x: Array, y: Array, random: np.random.Generator
 ) -> Array:
     def uniform(low: float, high: float, *dimensions: int) -> Array:
-        """Float32 `(n, *dimensions, 1, 1)`: one draw per image (and channel), to go with (n, H, W) planes."""
+        """One float32 draw per image and dimension, `(n, *dimensions, 1, 1)`, which broadcasts over `(H, W)`."""
         values = random.random((n, *dimensions, 1, 1), dtype=np.float32)
         return values * np.float32(high - low) + np.float32(low)
 
     pixel = np.float32(2 / x.shape[-1])
 
-    ground = uniform(0, 0.5, 3)
-    image = ground + _texture(x, y, uniform)
+    background = uniform(0, 0.5, 3)
+    image = background + _texture(x, y, uniform)
     _paint(image, _line(x, y, uniform) / pixel, uniform(0, 1, 3))
 
-    # A shape is brighter than its ground in every channel, and tilted by 23 degrees at most: with any contrast and any
-    # angle a small network needs many epochs before it learns a thing.
+    # A shape is brighter than its background in all channels and rotated by at most 23 degrees. With arbitrary contrast
+    # and rotation, a small network needs many epochs before its accuracy rises above chance.
     scale, angle = uniform(0.55, 0.85), uniform(-0.4, 0.4)
     dx, dy = (x - uniform(-0.3, 0.3)) / scale, (y - uniform(-0.3, 0.3)) / scale
     distance = shape(dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle))
-    _paint(image, distance * scale / pixel, ground + uniform(0.2, 0.5, 3) + _texture(x, y, uniform))
+    _paint(image, distance * scale / pixel, background + uniform(0.2, 0.5, 3) + _texture(x, y, uniform))
     image += random.standard_normal(image.shape, dtype=np.float32) * uniform(0.02, 0.2, 1)
     return (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 
 def _texture(x: Array, y: Array, uniform: Callable[..., Array]) -> Array:
-    """A slope and a wave in random directions and colours, `(n, 3, H, W)` around 0."""
-    slope_angle, wave_angle = uniform(0, 2 * np.pi), uniform(0, 2 * np.pi)
-    slope = x * np.cos(slope_angle) + y * np.sin(slope_angle)
+    """Linear gradient plus sine wave with random directions and colours, `(n, 3, H, W)`, centred on 0."""
+    gradient_angle, wave_angle = uniform(0, 2 * np.pi), uniform(0, 2 * np.pi)
+    gradient = x * np.cos(gradient_angle) + y * np.sin(gradient_angle)
     wave = np.sin((x * np.cos(wave_angle) + y * np.sin(wave_angle)) * uniform(4, 20) + uniform(0, 2 * np.pi))
-    return slope[:, None] * uniform(-0.2, 0.2, 3) + wave[:, None] * uniform(-0.06, 0.06, 3)
+    return gradient[:, None] * uniform(-0.2, 0.2, 3) + wave[:, None] * uniform(-0.06, 0.06, 3)
 
 
 def _line(x: Array, y: Array, uniform: Callable[..., Array]) -> Array:
-    """Signed distance to a thin stroke of random place, angle and length, `(n, H, W)`."""
+    """Signed distance to a thin line of random position, angle and length, `(n, H, W)`."""
     angle, half_length = uniform(0, np.pi), uniform(0.1, 0.8)
     dx, dy = x - uniform(-1, 1), y - uniform(-1, 1)
     along = np.abs(dx * np.cos(angle) + dy * np.sin(angle)) - half_length
@@ -153,23 +153,23 @@ def _line(x: Array, y: Array, uniform: Callable[..., Array]) -> Array:
 
 
 def _paint(image: Array, distance: Array, colour: Array) -> None:
-    """Lay `colour` over `image` where `distance` (in pixels) is negative; the edge is one pixel wide."""
+    """Draw `colour` over `image` where `distance` (in pixels) is negative; the edge is one pixel wide."""
     mask = np.clip(np.float32(0.5) - distance, 0, 1)[:, None]
     image += (colour - image) * mask
 
 
 class Shapes:
-    """Ten kinds of shapes on textured grounds, RGB, drawn in about a second.
+    """RGB images of ten classes of shapes on textured backgrounds, drawn in about a second.
 
     Args:
         image_size: H = W in pixels, at least 16.
-        train, val, test: number of images per split; classes take turns, so that they are balanced.
-        seed: of the drawing; not that of the run, so that every run sees the same images.
-        mean, std: per channel, of the training images; None to compute them.
-        flip: whether a mirrored image is still a valid one; read by the augmentation.
+        train, val, test: number of images per split; the labels cycle through the classes, so that these are balanced.
+        seed: seed of the images; it is independent of the seed of the run, so that all runs see the same images.
+        mean, std: mean and standard deviation of the training images per channel; None to compute them.
+        flip: whether a mirrored image is a valid image; the augmentation reads it.
 
     Raises:
-        UserError: if a split has fewer images than there are classes, or the images are too small to tell shapes apart.
+        UserError: if a split has fewer images than classes, or the images are too small to distinguish the shapes.
     """
 
     def __init__(
@@ -184,12 +184,15 @@ class Shapes:
         flip: bool,
     ) -> None:
         if image_size < 16:
-            raise UserError(f"data.image_size={image_size} is too small to draw shapes: choose 16 or more")
+            raise UserError(
+                f"data.image_size={image_size} is too small to draw shapes: choose 16 pixels or more (data.image_size)"
+            )
         self.counts = {"train": train, "val": val, "test": test}
         for split, count in self.counts.items():
             if count < len(SHAPES):
                 raise UserError(
-                    f"data.{split}={count} images do not cover {len(SHAPES)} classes: choose {len(SHAPES)} or more"
+                    f"data.{split}={count} is less than one image for each of the {len(SHAPES)} classes: choose "
+                    f"{len(SHAPES)} or more (data.{split})"
                 )
         check_statistics(mean, std, channels=3)
         self.image_size = image_size
@@ -198,11 +201,11 @@ class Shapes:
         self.flip = flip
 
     def spec(self) -> ImageSpec:
-        """Three channels and ten classes."""
+        """Specification of the images: three channels and ten classes."""
         return ImageSpec(channels=3, image_size=self.image_size, classes=tuple(SHAPES))
 
     def load(self) -> Splits:
-        """Draw the three splits, each from a random stream of its own."""
+        """Draw the three splits, each from a separate random stream."""
         train, val, test = (self._draw_split(number, name) for number, name in enumerate(self.counts))
         return Splits(train, val, test, *given_or_computed(self.mean, self.std, train.images, train.indices))
 
@@ -211,10 +214,10 @@ class Shapes:
         images = np.empty((count, 3, self.image_size, self.image_size), dtype=np.uint8)
         for label, shape in enumerate(SHAPES):
             rows = images[label :: len(SHAPES)]
-            done = 0
+            start = 0
             for chunk in draw(shape, len(rows), self.image_size, (self.seed, number, label)):
-                rows[done : done + len(chunk)] = chunk
-                done += len(chunk)
+                rows[start : start + len(chunk)] = chunk
+                start += len(chunk)
         return Split(
             images=torch.from_numpy(images),
             labels=torch.arange(count) % len(SHAPES),

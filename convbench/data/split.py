@@ -1,4 +1,4 @@
-"""A fixed, stratified split: the same images whatever the run's seed, the same share of every class."""
+"""Stratified split of a data set: the same fraction of every class, independent of the seed of the run."""
 
 from collections.abc import Sequence
 
@@ -10,65 +10,67 @@ from convbench.errors import UserError
 
 
 def check_fraction(fraction: float, key: str) -> None:
-    """Refuse a share of the images that is none or all of them.
+    """Check that a fraction of the images is between 0 and 1, both excluded.
 
     Args:
-        fraction: the share, of 1.
-        key: the configuration key that holds it, for the message.
+        fraction: fraction of all images.
+        key: configuration key of the fraction, for the message.
 
     Raises:
-        UserError: if the fraction does not lie between 0 and 1.
+        UserError: if the fraction is not between 0 and 1.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"{key}={fraction} is not a share of the images: choose a number between 0 and 1")
+        raise UserError(f"{key}={fraction} is not a fraction of the images: choose a number between 0 and 1 ({key})")
 
 
 def stratified_split(
     labels: Tensor, fractions: Sequence[float], seed: int, classes: Sequence[str], keys: Sequence[str]
 ) -> list[Tensor]:
-    """Cut one part per fraction from every class; what is left over comes first.
+    """Draw one part per fraction at random from every class; the first part contains the remaining images.
 
-    A part holds `fraction` of all images to the nearest one, and of every class to within one image, but never less
-    than one. The draw of a class depends on the seed and on its own number of images only.
+    The size of a part is `fraction` of all images, rounded to the nearest integer. For each class it differs by less
+    than one image from this fraction, but is at least one. The draw for a class depends only on the seed, the label and
+    the number of its images.
 
     Args:
         labels: int64 `(N,)`, from 0 to `len(classes) - 1`.
-        fractions: shares of all images; together less than 1.
-        seed: of this split (`data.split_seed`), not of the run.
+        fractions: fractions of all images; their sum is less than 1.
+        seed: seed of the split (`data.split_seed`), which is not the seed of the run.
         classes: class names, for the message.
-        keys: the configuration key behind each fraction, for the message.
+        keys: configuration key of each fraction, for the message.
 
     Returns:
-        `1 + len(fractions)` int64 tensors of sorted indices, disjoint, together `0..N-1`.
+        `1 + len(fractions)` disjoint int64 tensors of sorted indices, which together are `0..N-1`.
 
     Raises:
-        UserError: if a fraction is outside (0, 1), they leave nothing over, or a class has fewer images than parts.
+        UserError: if a fraction is outside (0, 1), if the fractions leave no images for the first part, or if a class
+            has fewer images than there are parts.
     """
     for fraction, key in zip(fractions, keys, strict=True):
         check_fraction(fraction, key)
     if sum(fractions) >= 1:
-        shares = " and ".join(f"{key}={fraction}" for fraction, key in zip(fractions, keys, strict=True))
-        raise UserError(f"{shares} leave no images to train on: together they have to stay below 1")
+        given = " and ".join(f"{key}={fraction}" for fraction, key in zip(fractions, keys, strict=True))
+        raise UserError(f"{given} leave no training images: their sum must be less than 1 ({', '.join(keys)})")
     counts = np.bincount(labels.numpy(), minlength=len(classes))
     parts = 1 + len(fractions)
     for name, count in zip(classes, counts, strict=True):
         if count < parts:
             raise UserError(
-                f"class '{name}' has {count} image(s), too few to split into {parts} parts: "
-                f"add images, or give each split a folder of its own instead of {' and '.join(keys)}"
+                f"class '{name}' has {count} image(s), too few for a split into {parts} parts: add images, or create a "
+                f"folder for each split ({', '.join(keys)})"
             )
 
-    shares_of_class = [_apportion(counts, fraction) for fraction in fractions]
+    sizes = [_apportion(counts, fraction) for fraction in fractions]
     pieces: list[list[np.ndarray]] = [[] for _ in range(parts)]
     for label, count in enumerate(counts):
-        # NumPy promises this stream of raw integers for good, which it does not for Generator.permutation.
-        keys_of_rows = np.random.PCG64([seed, label]).random_raw(int(count))
-        rows = np.flatnonzero(labels.numpy() == label)[np.argsort(keys_of_rows, kind="stable")]
-        # Where the minimum of one image a part asks for more than a small class has, the rest keeps its one image.
+        # NumPy guarantees the raw integers of PCG64 for all versions, but not the result of Generator.permutation.
+        sort_keys = np.random.PCG64([seed, label]).random_raw(int(count))
+        rows = np.flatnonzero(labels.numpy() == label)[np.argsort(sort_keys, kind="stable")]
+        # The minimum of one image per part can exceed the size of a small class: leave one for each remaining part.
         taken = 0
-        for part, share in enumerate(shares_of_class, start=1):
+        for part, class_sizes in enumerate(sizes, start=1):
             later = parts - 1 - part
-            size = min(int(share[label]), int(count) - taken - later - 1)
+            size = min(int(class_sizes[label]), int(count) - taken - later - 1)
             pieces[part].append(rows[taken : taken + size])
             taken += size
         pieces[0].append(rows[taken:])
@@ -76,9 +78,9 @@ def stratified_split(
 
 
 def _apportion(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """Whole images per class whose sum is `fraction` of all of them (largest remainders), at least one each."""
+    """Number of images per class, at least one, whose sum is `fraction` of all (largest remainder method)."""
     exact = counts * fraction
-    whole = np.floor(exact).astype(np.int64)
-    missing = round(float(exact.sum())) - int(whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
-    return np.maximum(whole, 1)
+    rounded = np.floor(exact).astype(np.int64)
+    missing = round(float(exact.sum())) - int(rounded.sum())
+    rounded[np.argsort(rounded - exact, kind="stable")[:missing]] += 1
+    return np.maximum(rounded, 1)

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST through torchvision's dataset classes, held once, as uint8."""
+"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST, read by torchvision's dataset classes and kept as uint8."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from convbench.data.split import check_fraction, stratified_split
 from convbench.data.types import ImageSpec, Split, Splits
 from convbench.errors import UserError
 
-_RESIZE_CHUNK = 1024  # images resized at a time, so that only a few of them are held in both sizes
+_RESIZE_CHUNK = 1024  # images that are resized at a time, to limit the memory for temporary copies
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What can be said of a dataset before its files are here."""
+    """Properties of a data set that are known before its files are downloaded."""
 
     channels: int
     image_size: int
@@ -47,17 +47,18 @@ _KNOWN = {
 
 
 class TorchvisionSet:
-    """A dataset of torchvision; its validation images are cut from the training images.
+    """A data set of torchvision; the validation images are a random part of the training images.
 
     Args:
         dataset: name of the class in `torchvision.datasets`: CIFAR10, CIFAR100, MNIST or FashionMNIST.
-        root: folder where torchvision keeps it; downloaded to there on first use.
-        sources: base addresses to download from, in the order of trying, the original last.
-        image_size: H = W in pixels; None for the native size, else resized (bilinear, antialiased).
-        val_fraction: share of the training images to validate on.
-        split_seed: of that cut; not that of the run, so that every run has the same validation images.
-        mean, std: per channel, of the training images; None to compute them.
-        flip: whether a mirrored image is still a valid one; read by the augmentation.
+        root: folder of the files of torchvision; the data set is downloaded to it on first use.
+        sources: base addresses for the download, in the order in which they are tried; the original source last.
+        image_size: H = W in pixels, to which images are resized (bilinear, antialiased); None for the native size.
+        val_fraction: fraction of the training images that are used for validation.
+        split_seed: seed of this split; it is independent of the seed of the run, so that all runs share the validation
+            images.
+        mean, std: mean and standard deviation of the training images per channel; None to compute them.
+        flip: whether a mirrored image is a valid image; the augmentation reads it.
 
     Raises:
         UserError: if an argument is out of range.
@@ -76,7 +77,7 @@ class TorchvisionSet:
         flip: bool,
     ) -> None:
         if dataset not in _KNOWN:
-            raise UserError(f"data.dataset={dataset} is not known: choose {', '.join(_KNOWN)}")
+            raise UserError(f"data.dataset={dataset} is not supported: choose {', '.join(_KNOWN)} (data.dataset)")
         self.known = _KNOWN[dataset]
         self.image_size = self.known.image_size if image_size is None else image_size
         check_size(self.image_size, self.known.channels)
@@ -91,13 +92,13 @@ class TorchvisionSet:
         self.flip = flip
 
     def spec(self) -> ImageSpec:
-        """Known without files."""
+        """Specification of the images, which does not require the files."""
         return ImageSpec(self.known.channels, self.image_size, self.known.classes)
 
     def load(self) -> Splits:
-        """Read the files, after downloading them if they are not there.
+        """Read the files, and download them first if they are missing.
 
-        The images of `train` and `val` are one tensor.
+        The splits `train` and `val` share one tensor of images.
 
         Raises:
             UserError: if no source delivers a file, or the files cannot be read.
@@ -117,28 +118,28 @@ class TorchvisionSet:
         return Splits(train, val, test, mean, std)
 
     def _read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Images `(N, C, H, W)` and labels `(N,)` of one half of the dataset."""
-        from torchvision import datasets  # takes a second, which `spec` and `--help` need not wait for
+        """Read images `(N, C, H, W)` and labels `(N,)` of the training or the test set."""
+        from torchvision import datasets  # imported here because it takes a second, which would delay `--help`
 
         kind = getattr(datasets, self.dataset)
         try:
             try:
                 found = kind(self.root, train=train)
-            except RuntimeError:  # torchvision's way to say that files are missing or not the right ones
+            except RuntimeError:  # torchvision raises it if files are missing or have a wrong checksum
                 self._download(kind)
-                found = kind(self.root, train=train, download=True)  # unpacks the verified archives
+                found = kind(self.root, train=train, download=True)  # extracts the verified archives
             images, labels = self._tensors(found)
         except UserError:
             raise
-        except Exception as error:  # what damaged files, a full disk or a read-only folder lead to in there
+        except Exception as error:  # damaged files, a full disk or a read-only folder cause many types
             raise UserError(
-                f"cannot read {self.dataset} in {self.root.absolute()} ({error}): "
-                f"delete its files there to have them downloaded again, or set data.root to another folder"
+                f"cannot read {self.dataset} in {self.root.absolute()} ({error}): delete its files to download them "
+                f"again, or give another folder (data.root)"
             ) from error
         return (images, labels) if images.shape[-1] == self.image_size else (self._resize(images), labels)
 
     def _download(self, kind: Any) -> None:
-        """Put the archives where torchvision looks for them before it downloads anything itself."""
+        """Download the archives to the folder in which torchvision looks for them."""
         if hasattr(kind, "resources"):
             archives, folder = kind.resources, self.root / kind.__name__ / "raw"
         else:
@@ -147,9 +148,9 @@ class TorchvisionSet:
             download(filename, md5, [f"{base.rstrip('/')}/{filename}" for base in self.sources], folder)
 
     def _tensors(self, found: Any) -> tuple[Tensor, Tensor]:
-        """The arrays of a torchvision dataset as they are: without a copy."""
+        """Images and labels of a torchvision data set, without a copy."""
         images = torch.as_tensor(found.data)
-        # CIFAR's array is an (N, H, W, C) view of the (N, C, H, W) bytes of the files, so this view is contiguous.
+        # The array of CIFAR is an (N, H, W, C) view of (N, C, H, W) data, so the permuted tensor is contiguous.
         images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
         return images.contiguous(), torch.as_tensor(found.targets, dtype=torch.int64)
 

@@ -1,4 +1,4 @@
-"""What every source of images delivers."""
+"""Types that all data sources share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a network has to know of a dataset; known before any image is read.
+    """Properties of a data set that a network depends on; they are known before any image is read.
 
     Attributes:
-        channels: C, 1 for grey or 3 for RGB.
+        channels: number of channels C, 1 for greyscale or 3 for RGB.
         image_size: H = W in pixels.
         classes: class names; a label is an index into them.
     """
@@ -26,16 +26,15 @@ class ImageSpec:
 class Split:
     """Images of one split: rows `indices` of `images`.
 
-    Several splits may share one `images` tensor, so that a validation set cut from the training set costs no second
+    Several splits may share one `images` tensor, so that a validation set taken from the training set needs no second
     copy of the images.
 
     Attributes:
         images: uint8 `(N, C, H, W)`.
         labels: int64 `(N,)`, or None for an unlabelled test set.
         indices: int64 `(n,)`, the rows of `images` and `labels` that belong to this split.
-        names: for each of the N rows a name for a person (a file path, or `train/00012`).
-        sizes: bytes of the file that each of the N rows was decoded from; None for images that are not files of
-            their own.
+        names: name of each of the N rows for messages and tables (a file path, or `train/00012`).
+        sizes: size in bytes of the file of each of the N rows; None if the images are not separate files.
     """
 
     images: Tensor
@@ -50,13 +49,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset in memory.
+    """The splits of a data set in memory.
 
     Attributes:
         train, val: labelled splits.
-        test: the test split, read once, at the end of a run; None where the dataset has none.
-        mean, std: per channel, of the training images in the 0..1 scale, for normalisation.
-        on_disk: the images are a file mapped into memory, larger perhaps than memory is.
+        test: test split, which is evaluated once, at the end of a run; None if the data set has no test split.
+        mean, std: mean and standard deviation per channel for the normalisation of pixel values from 0 to 1.
+        on_disk: whether the images are a memory-mapped file, which may be larger than the memory.
     """
 
     train: Split
@@ -68,10 +67,10 @@ class Splits:
 
 
 class Source(Protocol):
-    """A dataset: `conf/data/NAME.yaml` is the constructor call of a class like this."""
+    """Interface of a data set; `conf/data/NAME.yaml` holds the constructor arguments of such a class."""
 
     def spec(self) -> ImageSpec:
-        """Channels, size and classes, without decoding or downloading an image.
+        """Channels, size and classes of the images, without decoding or downloading an image.
 
         Raises:
             UserError: if the folder is missing or a class is empty.
@@ -79,9 +78,9 @@ class Source(Protocol):
         ...
 
     def load(self) -> Splits:
-        """Decode (and on first use download) all images.
+        """Decode all images, and download them on first use.
 
         Raises:
-            UserError: if files are missing, corrupt or unreachable; the message names them.
+            UserError: if files are missing, corrupt or cannot be downloaded; the message names them.
         """
         ...

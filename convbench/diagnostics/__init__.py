@@ -1,1 +1,1 @@
-"""What is drawn of the inside of a network: kernels, feature maps, routing."""
+"""Diagnostics of a network: its kernels, its feature maps and the routing weights of its convolutions."""

@@ -1,4 +1,4 @@
-"""Shows in TensorBoard what goes on inside the network, between epochs; never within a step."""
+"""Diagrams of kernels, feature maps and routing weights for TensorBoard, computed between epochs."""
 
 import logging
 import math
@@ -16,26 +16,28 @@ from convbench.run_folders.folder import RunFolder
 
 log = logging.getLogger("convbench")
 
-IMAGES = 256  # validation images on which routing is measured
+IMAGES = 256  # maximum number of validation images for the statistics of the routing weights
 
-# Where a layer with several kernels no longer makes use of them
-_ONE_KERNEL_SHARE = 0.95
-_ONE_KERNEL_ENTROPY = 0.05
-_EQUAL_KERNELS = 0.99
+# The routing of a layer has collapsed onto one expert if a larger fraction of the images prefers this expert and the
+# entropy is smaller, or if the mean cosine similarity of its kernels is larger.
+_COLLAPSED_SHARE = 0.95
+_COLLAPSED_ENTROPY = 0.05
+_COLLAPSED_SIMILARITY = 0.99
 
 
 class Diagrams(Sink):
-    """Writes pictures of kernels and feature maps now and then, and the routing of per-image convolutions every epoch.
+    """Sends images of kernels and feature maps, and statistics of the routing weights, to other sinks.
 
-    Pictures are taken before the first step, after epochs 1, 2, 4, 8, ... and after the last.
+    Images are sent before the first step, after epochs 1, 2, 4, 8, ... and after the last epoch. The statistics of the
+    routing weights of per-image convolutions are computed after every epoch.
 
     Args:
-        network: on its device.
-        val: validation batches; the first image is the one whose feature maps are shown.
-        precision: in which to run.
-        sinks: receive the images and the numbers.
-        folder: of the run, where the routing is kept in `routing.jsonl`, a row an epoch.
-        settled: the temperature at which routing has settled, before which nobody is warned of it.
+        network: The network, on its device.
+        val: Validation batches. The feature maps are those of the first image.
+        precision: Precision of the forward passes: `none`, `bf16` or `fp16`.
+        sinks: The sinks that receive the images and the numbers.
+        folder: The run folder, whose file `routing.jsonl` gets one row per epoch.
+        settled: The final temperature. At other temperatures there is no warning about collapsed routing.
     """
 
     def __init__(
@@ -59,15 +61,15 @@ class Diagrams(Sink):
         self._warned: set[str] = set()
 
     def on_epoch_start(self, epoch: int, epochs: int, first: int, steps: int) -> None:
-        """Before the first step of a run, show what it starts from."""
+        """Send images of the initial network before the first step of a run."""
         self._epochs = epochs
         if epoch == 1 and first == 0:
-            self._send_images({"probe": enlarged(self._image[0])} | self._pictures(), 0)
+            self._send_images({"probe": enlarged(self._image[0])} | self._render(), 0)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
-        """Write the routing and, after some epochs, pictures."""
+        """Send the statistics of the routing weights and, after some epochs, images."""
         if row.epoch & (row.epoch - 1) == 0 or row.epoch == self._epochs:
-            self._send_images(self._pictures(), images_seen)
+            self._send_images(self._render(), images_seen)
         layers = routing(self.network, self._batches(), self.precision)
         if layers:
             for sink in self.sinks:
@@ -76,49 +78,50 @@ class Diagrams(Sink):
                 {"epoch": row.epoch, "layers": {name: asdict(layer) for name, layer in layers.items()}}
             )
             if row.temperature is None or math.isclose(row.temperature, self.settled):
-                self._warn(layers)
+                self._warn_of_collapse(layers)
 
     def _send_images(self, images: dict[str, Tensor], images_seen: int) -> None:
         for sink in self.sinks:
             sink.on_images(images, images_seen)
 
-    def _pictures(self) -> dict[str, Tensor]:
+    def _render(self) -> dict[str, Tensor]:
+        """Tag -> image of the kernels or of the feature maps of a layer."""
         kernels = first_kernels(self.network)
-        pictures = {} if kernels is None else {"kernels/first_layer": kernel_grid(kernels)}
+        images = {} if kernels is None else {"kernels/first_layer": kernel_grid(kernels)}
         maps = feature_maps(self.network, self._probe, self.precision)
-        return pictures | {f"features/{name}": map_grid(of_layer) for name, of_layer in maps.items()}
+        return images | {f"features/{name}": map_grid(layer_maps) for name, layer_maps in maps.items()}
 
     def _batches(self) -> Iterator[Tensor]:
         return (batch[:count] for batch, _, count in self._val)
 
-    def _warn(self, layers: dict[str, Routing]) -> None:
-        """Name layers that make no use of their kernels, each once."""
-        one = [name for name, layer in layers.items() if _takes_one_kernel(layer)]
-        equal = [name for name, layer in layers.items() if layer.similarity > _EQUAL_KERNELS]
-        for names, what in (
-            (one, f"more than {_ONE_KERNEL_SHARE:.0%} of the images take the same kernel"),
+    def _warn_of_collapse(self, layers: dict[str, Routing]) -> None:
+        """Warn once about each layer whose routing has collapsed."""
+        one = [name for name, layer in layers.items() if _uses_one_kernel(layer)]
+        equal = [name for name, layer in layers.items() if layer.similarity > _COLLAPSED_SIMILARITY]
+        for names, reason in (
+            (one, f"more than {_COLLAPSED_SHARE:.0%} of the images use the same kernel"),
             (equal, "the kernels are nearly equal"),
         ):
             new = [name for name in names if name not in self._warned]
             if new:
-                log.warning("routing has collapsed in %s: %s", ", ".join(new), what)
+                log.warning("routing has collapsed in %s: %s", ", ".join(new), reason)
             self._warned.update(new)
 
 
 def _sample(val: EvalBatches) -> EvalBatches:
-    """At most `IMAGES` images, spread over the split, which may be sorted by class."""
+    """At most `IMAGES` images, evenly spaced over the split, because the split may be sorted by class."""
     indices = val.split.indices
     count = min(IMAGES, len(indices))
     chosen = torch.arange(count, device=indices.device) * len(indices) // count
     return EvalBatches(replace(val.split, indices=indices[chosen]), val.batch_size, val.renderer)
 
 
-def _takes_one_kernel(layer: Routing) -> bool:
-    return max(layer.top_shares) > _ONE_KERNEL_SHARE and layer.entropy < _ONE_KERNEL_ENTROPY
+def _uses_one_kernel(layer: Routing) -> bool:
+    return max(layer.top_shares) > _COLLAPSED_SHARE and layer.entropy < _COLLAPSED_ENTROPY
 
 
 def _curves(layers: dict[str, Routing]) -> dict[str, float]:
-    """Tag -> value: means over layers in one group of charts, each layer's own in groups beside it."""
+    """Tag -> value: the means over all layers, and the values of each layer in separate groups of charts."""
     routings = layers.values()
     curves = {
         "routing/entropy": sum(layer.entropy for layer in routings) / len(layers),

@@ -1,4 +1,4 @@
-"""A picture of any kind as numbers, through a kernel, and back into a file."""
+"""Images as tensors: reading a file, convolution with a kernel, and writing a PNG file."""
 
 import time
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ _CONVS = dict.fromkeys(FromScratchConv2d.implementations, FromScratchConv2d) | {
 
 @dataclass(frozen=True)
 class Picture:
-    """The colours of a picture, and what has to survive beside them.
+    """An image as a tensor, with its transparency and colour profile.
 
     Attributes:
-        colours: float32 `(C, H, W)` from 0 to `top`; C is 1 for grey, 3 for RGB.
-        alpha: uint8 `(H, W)`, or None for a picture that is opaque.
-        top: 255, or 65535 for opaque grey of 9 to 16 bits.
-        profile: what the numbers mean as colours, as the file has it, or None.
+        colours: Pixel values from 0 to `top`, float32 `(C, H, W)`; C is 1 for grey and 3 for RGB.
+        alpha: Opacity, uint8 `(H, W)`, or None for an opaque image.
+        top: Largest pixel value: 255, or 65535 for an opaque grey image of 9 to 16 bits.
+        profile: ICC colour profile of the file, or None.
     """
 
     colours: Tensor
@@ -37,16 +37,16 @@ class Picture:
     profile: bytes | None = None
 
     def __str__(self) -> str:
-        channels, high, wide = self.colours.shape
+        channels, height, width = self.colours.shape
         kind = ("grey" if channels == 1 else "RGB") + ("" if self.alpha is None else " with alpha")
-        return f"{wide}x{high} pixels, {kind}, {8 if self.top == 255 else 16} bits"
+        return f"{width}x{height} pixels, {kind}, {8 if self.top == 255 else 16} bits"
 
     @classmethod
     def read(cls, path: Path) -> "Picture":
-        """Decode a file and turn it upright; palettes and other colour spaces become RGB.
+        """Decode a file and apply its orientation; palettes and other colour spaces are converted to RGB.
 
         Raises:
-            UserError: if it is no picture, or one of numbers of which nothing says what black and white are.
+            UserError: The file is not an image, or its pixel values have no defined black and white.
         """
         try:
             pixels = Pixels.read(path)
@@ -56,8 +56,8 @@ class Picture:
             image = pixels.in_8_bits()
         except PixelError as error:
             raise UserError(f"{path} {error}: save it with 8 or 16 bits (image)") from error
-        except Exception as error:  # the readers of the formats raise many kinds: OSError, SyntaxError, struct.error
-            raise UserError(f"cannot read {path} as a picture ({error}): give another file (image)") from error
+        except Exception as error:  # image readers raise many types: OSError, SyntaxError, struct.error
+            raise UserError(f"cannot read {path} as an image ({error}): give another file (image)") from error
         is_converted = pixels.image.mode in ("CMYK", "LAB")
         profile = None if is_converted else image.info.get("icc_profile")
         planes = _planes(image)
@@ -68,20 +68,21 @@ class Picture:
     def filtered(
         self, kernel: Sequence[Sequence[float]], implementation: str, padding_mode: str
     ) -> tuple["Picture", float]:
-        """Convolve each colour with the kernel, keeping the size, and clip to what a picture can hold.
+        """Convolve each colour channel with a kernel, then round and clip the result to the range of pixel values.
 
-        The kernel is not flipped: its top left number meets the pixel at the top left.
+        The image keeps its size. The kernel is not flipped, as in `nn.Conv2d` (cross-correlation).
 
         Args:
             kernel: K_h rows of K_w numbers.
-            implementation: of `from_scratch`, or `library` for PyTorch's own.
-            padding_mode: what lies beyond the border: `reflect`, `replicate`, `circular` or `zeros`.
+            implementation: An implementation of `from_scratch`, or `library` for PyTorch's convolution.
+            padding_mode: Padding beyond the border: `reflect`, `replicate`, `circular` or `zeros`.
 
         Returns:
-            The result, its alpha as it was, and the milliseconds of the convolution, when it has run once before.
+            The filtered image with the same alpha, and the time of the convolution after a warmup call, in
+            milliseconds.
 
         Raises:
-            UserError: for an implementation or padding that does not exist or cannot do this.
+            UserError: The implementation or the padding does not exist, or does not support the image and the kernel.
         """
         weight = torch.tensor(kernel, dtype=torch.float32)
         self._check(weight, implementation, padding_mode)
@@ -105,7 +106,7 @@ class Picture:
             return replace(self, colours=result.round().clamp(0, self.top)), milliseconds
 
     def beside(self, other: "Picture") -> "Picture":
-        """This picture on the left of another one of its size and kind."""
+        """This image on the left of another one of the same size and type."""
         alpha = None if self.alpha is None or other.alpha is None else np.hstack([self.alpha, other.alpha])
         return replace(self, colours=torch.cat([self.colours, other.colours], 2), alpha=alpha)
 
@@ -113,7 +114,7 @@ class Picture:
         """Write a PNG file.
 
         Raises:
-            UserError: if it cannot be written there.
+            UserError: The file cannot be written.
         """
         pixels = self.colours.numpy().astype(np.uint8 if self.top == 255 else np.uint16)
         planes = [*pixels] if self.alpha is None else [*pixels, self.alpha]
@@ -129,12 +130,12 @@ class Picture:
             raise UserError(f"there is no implementation {implementation!r}; choose {one_of(_CONVS)} (implementation)")
         if padding_mode not in PADDING_MODES:
             raise UserError(f"there is no padding {padding_mode!r}; choose {one_of(PADDING_MODES)} (padding_mode)")
-        (high, wide), (kh, kw) = self.colours.shape[1:], weight.shape
-        # Rows and columns beyond the border; there are as many to take them from as the picture has, less the border.
-        fits = kh // 2 < high and kw // 2 < wide
+        (height, width), (kh, kw) = self.colours.shape[1:], weight.shape
+        # The padding of these modes comes from the image, so it must be smaller than the image.
+        fits = kh // 2 < height and kw // 2 < width
         if padding_mode in ("reflect", "circular") and not fits:
             raise UserError(
-                f"a {kh}x{kw} kernel reaches too far over the border of {wide}x{high} pixels for padding_mode "
+                f"a {kh}x{kw} kernel is too large for an image of {width}x{height} pixels with padding_mode "
                 f"{padding_mode}; choose zeros or replicate (padding_mode)"
             )
         products = self.colours.numel() * weight.numel()
@@ -142,11 +143,11 @@ class Picture:
             others = one_of(name for name in _CONVS if name != "loops")
             raise UserError(
                 f"loops would take {products:,} multiplications for {self}, but only {LOOPS_LIMIT:,} are allowed; "
-                f"choose {others} or a smaller picture (implementation)"
+                f"choose {others} or a smaller image (implementation)"
             )
 
 
 def _planes(image: Image.Image) -> Tensor:
-    """Float32 `(C, H, W)` of an image of 8 bits."""
+    """The pixels of an 8-bit image, float32 `(C, H, W)`."""
     pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
     return torch.from_numpy(pixels.astype(np.float32))

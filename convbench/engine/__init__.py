@@ -1,1 +1,1 @@
-"""The training loop: device, step, schedules, checkpoints."""
+"""The training loop: devices, training steps, schedules, evaluation and checkpoints."""

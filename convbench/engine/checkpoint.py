@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on to the same bits, written so that no crash leaves half a file."""
+"""Checkpoints: the complete state of a training run, written atomically, so that a resumed run is bit-identical."""
 
 from pathlib import Path
 from typing import Any
@@ -12,67 +12,69 @@ from convbench.files import atomic_path
 
 
 def training_state(step: TrainStep) -> dict[str, Any]:
-    """Network, optimizer, scaler, running sums of the epoch and the generators that dropout draws from.
+    """The state of the network, optimizer, gradient scaler, meter, and the random number generators used by dropout.
 
-    With several processes all have to call: each has sums and generators of its own.
+    This is a collective operation: every process must call it, because each has its own meter and generators.
     """
-    own, *others = distributed.all_gather_object({"meter": step.meter.sums.cpu(), "rng": _generators()})
+    own, *others = distributed.all_gather_object({"meter": step.meter.sums.cpu(), "rng": _generator_states()})
     return {
         "network": step.network.state_dict(),
         "optimizer": step.optimizer.state_dict(),
         "scaler": step.scaler.state_dict(),
         **own,
-        "others": others,  # of the processes after the first one
+        "others": others,  # the states of processes 1, 2, ...
     }
 
 
 def restore_training_state(step: TrainStep, state: dict[str, Any]) -> None:
-    """Put `training_state` back; the number of processes may be another one.
+    """Restore the result of `training_state`; the number of processes may have changed.
 
     Raises:
-        UserError: if the optimizer of the checkpoint holds its parameters in other groups.
+        UserError: The optimizer of the checkpoint has other parameter groups.
     """
     step.network.load_state_dict(state["network"])
     try:
         step.optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
         raise UserError(
-            f"the checkpoint groups parameters as another version of convbench does ({error}): train anew (resume)"
+            "the optimizer in the checkpoint has other parameter groups, as it was saved by another version of "
+            f"convbench ({error}): start a new run (resume)"
         ) from error
     step.scaler.load_state_dict(state["scaler"])
-    processes = [state, *state.get("others", [])]  # earlier versions kept the first process alone
+    processes = [state, *state.get("others", [])]  # earlier versions saved only the state of process 0
     step.meter.reset()
     for process in processes[distributed.rank() :: distributed.world_size()]:
         step.meter.sums += process["meter"].to(step.device)
     if distributed.rank() < len(processes):
-        _set_generators(processes[distributed.rank()]["rng"])
+        _set_generator_states(processes[distributed.rank()]["rng"])
 
 
-def _generators() -> dict[str, Any]:
+def _generator_states() -> dict[str, Any]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def _set_generators(states: dict[str, Any]) -> None:
+def _set_generator_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"].cpu())
-    for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the machine may be another one
+    # The checkpoint may come from a machine with more GPUs.
+    for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), index)
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write `state` to `path`, which holds the old or the new checkpoint at every moment."""
+    """Write `state` to `path` atomically: a crash leaves either the old or the new checkpoint."""
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint (`weights_only`: it can hold no code).
+    """Read a checkpoint with `weights_only=True`, so that a file cannot run code.
 
     Raises:
-        UserError: if there is none, or it cannot be read.
+        UserError: The file does not exist or cannot be read.
     """
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: the run stopped before its first one was written")
+        raise UserError(f"there is no checkpoint {path}: the run stopped before its first checkpoint was written")
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

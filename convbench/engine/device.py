@@ -1,4 +1,4 @@
-"""Which device, which precision, how many threads."""
+"""The device, the precision and the number of threads."""
 
 import contextlib
 import gc
@@ -13,26 +13,28 @@ AUTOCAST: dict[str, torch.dtype | None] = {"none": None, "bf16": torch.bfloat16,
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for `engine.device`; `auto` takes a GPU where there is one.
+    """The device for `engine.device`; `auto` chooses a GPU if one is available.
+
+    With several processes, each gets the GPU of its local rank.
 
     Raises:
-        UserError: if the named device is not there, or there is no such device at all.
+        UserError: The device is not available, or no device has this name.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [device for device, is_usable in is_available.items() if is_usable]
     if name == "auto":
-        name = next(device for device, is_there in there.items() if is_there)
-    if not there.get(name, False):
-        usable = ", ".join(device for device, is_there in there.items() if is_there)
-        raise UserError(f"PyTorch finds no {name} device on this machine; choose auto or {usable} (engine.device)")
-    return (
-        torch.device(name, distributed.local_rank())
-        if name == "cuda" and distributed.world_size() > 1
-        else torch.device(name)
-    )
+        name = available[0]
+    if name not in available:
+        raise UserError(
+            f"PyTorch finds no {name} device on this machine; choose auto or {', '.join(available)} (engine.device)"
+        )
+    if name == "cuda" and distributed.world_size() > 1:
+        return torch.device(name, distributed.local_rank())
+    return torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:
-    """For a person: `cpu (2 threads)` or the name of the GPU."""
+    """A description for the user: `cpu (2 threads)`, or `cuda` with the name of the GPU."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -40,16 +42,24 @@ def describe_device(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which the network runs: mixed precision, or none. Reusable, so one object serves every step."""
+    """The context manager for a forward pass in a given precision. It is reusable: one object serves every step."""
     dtype = AUTOCAST[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def set_up(device: torch.device, threads: int | None, deterministic: bool) -> None:
-    """Process-wide switches: threads, deterministic kernels, and on a GPU TF32 products and the fastest algorithms."""
+    """Set the process-wide options of PyTorch.
+
+    Args:
+        device: The device of the run. On a GPU, TF32 matrix products are enabled, and cuDNN selects its fastest
+            algorithms unless `deterministic` is set.
+        threads: The number of CPU threads; None keeps PyTorch's default.
+        deterministic: Whether to use only deterministic algorithms.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler: a second
+    # Only if it changes: the setter imports the compiler, which takes a second.
+    if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
@@ -57,13 +67,13 @@ def set_up(device: torch.device, threads: int | None, deterministic: bool) -> No
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was told to."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def free_memory() -> None:
-    """Leave the process as the next run in it would like to find it."""
+    """Free memory and reset the compiler before the next run in the same process."""
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():

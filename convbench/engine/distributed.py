@@ -1,4 +1,4 @@
-"""The processes that train one network together, as `torchrun` starts them; mostly there is one."""
+"""Collective operations of data-parallel training with `torchrun`; without it, there is one process of rank 0."""
 
 import gc
 import os
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 
 
 def init_process_group() -> None:
-    """Meet the other processes; gradients go over NCCL between GPUs, everything else over gloo."""
+    """Initialise the process group: NCCL for tensors on GPUs, gloo for tensors on CPUs."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def destroy_process_group() -> None:
-    """Part, if there were others; nothing that exchanges gradients may be in use any more.
+    """Destroy the process group, if there is one. No DistributedDataParallel module may be in use any more.
 
-    Whoever still refers to the group, as DistributedDataParallel does, keeps its threads alive. One that lets go of its
-    last tensor when Python is already at its end aborts the process.
+    An object that refers to the group, such as DistributedDataParallel, keeps the threads of the group alive. If the
+    last reference is dropped while the interpreter shuts down, the process aborts. Therefore garbage collection runs
+    first.
     """
     if dist.is_initialized():
         gc.collect()
@@ -28,22 +29,22 @@ def destroy_process_group() -> None:
 
 
 def rank() -> int:
-    """Which of the processes this is; the first one, 0, alone speaks and writes."""
+    """The rank of this process; only process 0 prints and writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def local_rank() -> int:
-    """Which of the processes on this machine this is: the number of its GPU."""
+    """The rank of this process on its machine, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK") or "0")
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def broadcast_object(value: Any) -> Any:
-    """What the first process gives here; all have to call."""
+    """The value that process 0 passes; every process must call it."""
     if world_size() == 1:
         return value
     values = [value]
@@ -52,7 +53,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """What each process gives here, in the order of their ranks; all have to call."""
+    """The values of all processes in the order of their ranks; every process must call it."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -62,14 +63,16 @@ def all_gather_object(value: Any) -> list[Any]:
 
 @torch.no_grad()
 def average_buffers(network: nn.Module) -> None:
-    """Give the buffers of all processes the same values; all have to call, and none waits for its device.
+    """Make the buffers of all processes equal, without a host synchronization; every process must call it.
 
-    Floating-point buffers become the mean over the processes. Running means and variances move towards the statistics
-    of each batch by a fixed share, so their mean is what one process would hold that had moved towards the mean of the
-    parts' means and the mean of the parts' variances. The latter is the variance by which the parts were normalised;
-    that the running means of the processes differ is noise of the estimate, and adds nothing to it. Values that are
-    equal everywhere stay as they are, to the bit: they are averaged in float64. Other buffers, such as counters, are
-    those of the first process.
+    Floating-point buffers become the mean over the processes; other buffers, such as counters, become those of
+    process 0. The mean is computed in float64, so that a buffer with equal values in all processes keeps them to the
+    last bit.
+
+    The running statistics of batch norm are exponential moving averages with a fixed momentum. So the mean over the
+    processes is the moving average of the mean over the shards' means, and of the mean over the shards' variances.
+    Each shard is normalised by its own variance in training, so the mean variance is the right estimate: the
+    differences between the running means of the processes are noise and are not added to it.
     """
     if world_size() == 1:
         return
@@ -87,7 +90,7 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over all processes; all have to call."""
+    """The sum of a tensor over all processes; every process must call it."""
     if world_size() > 1:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
@@ -95,5 +98,5 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def any_process(wanted: bool) -> bool:
-    """Whether any process wants it; all have to call."""
+    """Whether `wanted` is true in any process; every process must call it."""
     return bool(all_reduce_sum(torch.tensor(int(wanted))).item()) if world_size() > 1 else wanted

@@ -1,4 +1,4 @@
-"""A network over a whole split, read by the host once."""
+"""Evaluation of a network on a split, with a single host synchronization."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from convbench.engine.metrics import SplitScore
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode before it comes back."""
+    """A context with the network in evaluation mode and without gradients; it restores the previous mode at its end."""
     was_training = network.training
     network.eval()
     try:
@@ -27,7 +27,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def logits_of(network: nn.Module, batches: EvalBatches, precision: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each batch float32 logits `(n, classes)` and the rows `(n,)` of the split's images they belong to."""
+    """Compute the logits batch by batch.
+
+    Args:
+        network: The network, on the device of the batches.
+        batches: Batches of a split.
+        precision: `none`, `bf16` or `fp16`.
+
+    Yields:
+        Float32 logits `(n, classes)` and the rows `(n,)` of their images in `split.images`.
+    """
     context = autocast(batches.renderer.device, precision)
     with evaluating(network):
         for batch, rows, count in batches:
@@ -37,27 +46,27 @@ def logits_of(network: nn.Module, batches: EvalBatches, precision: str) -> Itera
 
 
 def evaluate(network: nn.Module, batches: EvalBatches, precision: str) -> SplitScore:
-    """Cross-entropy (no label smoothing) and accuracy over a labelled split, of all processes together."""
+    """Cross-entropy (without label smoothing) and accuracy on a labelled split, over all processes."""
     labels = batches.split.labels
     assert labels is not None
     return score_of((logits, labels[rows].to(logits.device)) for logits, rows in logits_of(network, batches, precision))
 
 
 def score_of(answers: Iterable[tuple[Tensor, Tensor]]) -> SplitScore:
-    """The score of a network by its answers; with several processes each gives its part, and all have to call.
+    """Compute the scores from logits and labels. Every process must call it, with the batches of its shard.
 
-    The loss of each image is read, and their sum is rounded once, at its end. So it does not depend on the order of
-    the images, nor on how they were distributed over processes.
+    The host reads the loss of every image and sums them exactly, with a single rounding (`math.fsum`). So the result
+    depends neither on the order of the images nor on how they are divided between processes.
 
     Args:
-        answers: for each batch float32 logits `(n, classes)` and labels `(n,)` on the same device.
+        answers: For each batch, float32 logits `(n, classes)` and labels `(n,)` on the same device.
     """
     parts = []
     for logits, labels in answers:
         predicted = logits.argmax(1)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         parts.append(torch.stack([losses, (predicted == labels).float(), predicted.float()], 1))
-    own = torch.cat(parts).cpu() if parts else torch.zeros(0, 3)  # here the host waits
-    loss_of_each, is_correct, classes = torch.cat(distributed.all_gather_object(own)).T.tolist()
-    correct, images = int(sum(is_correct)), len(loss_of_each)
-    return SplitScore(math.fsum(loss_of_each) / images, correct / images, correct, images, len(set(classes)))
+    own = torch.cat(parts).cpu() if parts else torch.zeros(0, 3)  # the host waits for the device here
+    image_losses, is_correct, classes = torch.cat(distributed.all_gather_object(own)).T.tolist()
+    correct, images = int(sum(is_correct)), len(image_losses)
+    return SplitScore(math.fsum(image_losses) / images, correct / images, correct, images, len(set(classes)))

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a batch system's warning end a run at the next step, with a checkpoint."""
+"""Signal handling: SIGINT, SIGTERM and the warning of a batch system stop a run after a step, with a checkpoint."""
 
 import logging
 import signal
@@ -10,19 +10,20 @@ from typing import Any
 
 log = logging.getLogger("convbench")
 
-# What submitit has Slurm send before the time is up. Its handler puts the job back into the queue and ends the process.
+# The signal that Slurm sends before the time limit of a job, as submitit configures it. The handler of submitit
+# requeues the job and ends the process. Windows has no such signal.
 BATCH_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR2", None)
 
 
 class TimeIsUpError(KeyboardInterrupt):
-    """A run was stopped by the batch system's warning, whose handler has not been called yet."""
+    """The warning of the batch system stopped the run; the handler of the batch system has not been called yet."""
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does: batch systems send it where people press keys."""
+    """A context in which SIGTERM, which batch systems send, raises KeyboardInterrupt as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only, and refuses handlers set elsewhere
+        yield  # Python delivers signals only to the main thread and does not allow other threads to set handlers
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -32,14 +33,14 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def pass_on(stop: BaseException) -> None:
-    """Let the batch system's handler do its work, now that the checkpoint is written.
+    """Call the handler of the batch system, now that the checkpoint is written.
 
     Args:
-        stop: what ended the run; anything but a batch system's warning is left alone.
+        stop: The exception that ended the run. Exceptions other than `TimeIsUpError` are ignored.
 
     Raises:
-        SystemExit: by the handler, if the job has been put back into the queue.
-        Exception: by the handler, if it has not.
+        SystemExit: The handler has requeued the job.
+        Exception: The handler could not requeue the job.
     """
     if isinstance(stop, TimeIsUpError) and BATCH_SIGNAL is not None:
         signal.raise_signal(BATCH_SIGNAL)
@@ -48,40 +49,44 @@ def pass_on(stop: BaseException) -> None:
 class StopRequest:
     """A context in which the first signal only sets `requested`; a second SIGINT or SIGTERM interrupts at once.
 
-    The batch system's warning counts where somebody handles it already, and the context ends with `TimeIsUpError` then.
+    The warning of a batch system is handled only if a handler for it is installed already. Then the context ends with
+    `TimeIsUpError`.
+
+    Attributes:
+        requested: Whether a signal has asked the run to stop.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._time_is_up = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._has_batch_warning = False
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
             if BATCH_SIGNAL is not None and callable(signal.getsignal(BATCH_SIGNAL)):
-                self._before[BATCH_SIGNAL] = signal.signal(BATCH_SIGNAL, self._on_batch_signal)
+                self._previous_handlers[BATCH_SIGNAL] = signal.signal(BATCH_SIGNAL, self._on_batch_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        if self._time_is_up and isinstance(error, KeyboardInterrupt):
+        if self._has_batch_warning and isinstance(error, KeyboardInterrupt):
             raise TimeIsUpError from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self._ask()
+        self._request()
 
     def _on_batch_signal(self, number: int, frame: FrameType | None) -> None:
-        self._time_is_up = True
+        self._has_batch_warning = True
         if not self.requested:
-            self._ask()
+            self._request()
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         self.requested = True
-        log.info("stopping after this step, with a checkpoint (again: at once)")
+        log.info("stopping after this step, with a checkpoint (send the signal again to stop at once)")

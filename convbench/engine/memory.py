@@ -1,4 +1,4 @@
-"""Memory at its peak: tensors on a GPU, the whole process elsewhere, where the operating system tells it."""
+"""Peak memory: of the tensors on a GPU, or of the whole process on other devices, if the system reports it."""
 
 import contextlib
 import ctypes
@@ -11,26 +11,26 @@ from typing import Any
 
 import torch
 
-# Of Linux: writing 5 sets the high-water mark of this process, VmHWM, to what it holds now (man 5 proc).
+# Linux only. Writing 5 to clear_refs sets the peak resident size, VmHWM, to the current resident size (man 5 proc).
 _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from here: earlier jobs of a sweep ran in the same process."""
+    """Reset the value of `peak_memory`, which may come from an earlier job of a sweep in the same process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        with contextlib.suppress(OSError):  # on other systems than Linux it goes on counting
+        with contextlib.suppress(OSError):  # only Linux can reset the peak
             (_PROCESS / "clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes held so far: tensors on a GPU, else the whole process; None where the system tells nothing."""
+    """Peak memory of the tensors on a GPU, else of the process, in bytes; None if the system does not report it."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_bytes("VmHWM")
 
 
 def peak_memory_of(call: Callable[[], object], device: torch.device) -> int | None:
-    """How many more bytes are held at the peak of a call than before it; None where the system tells nothing."""
+    """Peak memory of a call above the memory held before it, in bytes; None if the system does not report it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -40,7 +40,8 @@ def peak_memory_of(call: Callable[[], object], device: torch.device) -> int | No
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu" or not _PROCESS.exists():
         return None
-    _libc().malloc_trim(0)  # what the allocator kept of earlier calls would be used again, and not seen
+    # Return free memory to the system: a call that reuses it would not raise the resident size.
+    _libc().malloc_trim(0)
     reset_peak_memory(device)
     resident = _process_bytes("VmRSS")
     call()
@@ -49,7 +50,7 @@ def peak_memory_of(call: Callable[[], object], device: torch.device) -> int | No
 
 
 def _process_bytes(key: str) -> int | None:
-    """The memory of this process: `VmRSS`, what it holds now, or `VmHWM`, the most that it held."""
+    """Resident memory of this process in bytes: the current one for `VmRSS`, the peak for `VmHWM`."""
     if (_PROCESS / "status").exists():
         line = next(line for line in (_PROCESS / "status").read_text().splitlines() if line.startswith(key))
         return 1024 * int(line.split()[1])
@@ -58,7 +59,7 @@ def _process_bytes(key: str) -> int | None:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # kilobytes everywhere but there
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, kilobytes on other systems
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Loss and accuracy, added up on the device and read by the host as seldom as it can be."""
+"""Loss and accuracy, accumulated on the device so that the host reads them rarely."""
 
 from typing import NamedTuple
 
@@ -10,20 +10,22 @@ from convbench.engine import distributed
 
 
 class Score(NamedTuple):
-    """Mean loss (nats a sample) and accuracy (0 to 1)."""
+    """Mean loss (nats per sample) and accuracy (0 to 1)."""
 
     loss: float
     accuracy: float
 
 
 class SplitScore(NamedTuple):
-    """What a network comes to on a whole split.
+    """The scores of a network on a whole split.
 
     Attributes:
-        loss, accuracy: as in `Score`.
-        correct, images: how many images were classified correctly, and how many there are.
-        predicted_classes: how many different classes were predicted at least once; 1 for a network that always gives
-            the same answer.
+        loss: Mean loss, in nats per sample.
+        accuracy: Accuracy, from 0 to 1.
+        correct: Number of correctly classified images.
+        images: Number of images.
+        predicted_classes: Number of classes that were predicted at least once; 1 for a network that always predicts
+            the same class.
     """
 
     loss: float
@@ -34,26 +36,35 @@ class SplitScore(NamedTuple):
 
     @property
     def score(self) -> Score:
-        """Loss and accuracy alone."""
+        """Only the loss and the accuracy."""
         return Score(self.loss, self.accuracy)
 
 
 class Meter:
-    """Sums over samples; adding waits for nothing, `read` is the one place where the host waits.
+    """Running means of loss and accuracy over samples. `add` never waits for the device, `read` does.
 
     Args:
-        device: of what is added.
+        device: The device of the losses and logits.
+
+    Attributes:
+        sums: Sum of the losses, number of correct predictions and number of samples, `(3,)`, on the device.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, device=device)  # loss, correct, samples
+        self.sums = torch.zeros(3, device=device)
 
     def reset(self) -> None:
-        """Start a new mean."""
+        """Set the sums to zero, in place."""
         self.sums.zero_()
 
     def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss `()`, logits `(N, classes)`, labels `(N,)` or probabilities `(N, classes)`."""
+        """Add a batch.
+
+        Args:
+            mean_loss: Mean loss over the batch, 0-d.
+            logits: Logits, `(N, classes)`.
+            labels: Labels, `(N,)`, or class probabilities, `(N, classes)`.
+        """
         if labels.ndim == 2:
             labels = labels.argmax(1)
         correct = (logits.argmax(1) == labels).sum()
@@ -62,6 +73,6 @@ class Meter:
         )
 
     def read(self) -> Score:
-        """Means since the last reset, over all processes; waits for the device."""
+        """The means since the last reset over all processes. It waits for the device; every process must call it."""
         loss, correct, count = distributed.all_reduce_sum(self.sums).tolist()
         return Score(loss / count, correct / count)

@@ -1,4 +1,4 @@
-"""From a network and an optimizer's constructor to an optimizer, fused, with groups for what parameters ask for."""
+"""Construction of the optimizer: parameter groups, fused kernels and the learning rate."""
 
 import inspect
 from collections.abc import Callable
@@ -12,54 +12,57 @@ from convbench.errors import UserError
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """Weights, then what weight decay would only harm, norms and biases (He et al., arXiv 1812.01187), then the rest.
+    """Divide the trainable parameters of a network into groups for an optimizer.
 
-    Norms hold vectors; a bias may have two dimensions, as a per-image convolution has one for each of its kernels. What
-    else a parameter needs, a module says by a mapping `optimizer_options`, from names of parameters, as its
-    `named_parameters` has them, to `weight_decay`, or to `lr_scale`, a factor on the learning rate: parameters that
-    learn at a rate of their own are in groups of their own.
+    The first group holds weights. The second group holds parameters without weight decay: those of norm layers, which
+    are vectors, and biases (He et al., arXiv 1812.01187). A bias may have two dimensions, because a per-image
+    convolution has one for each expert.
+
+    A module can request other options with a mapping `optimizer_options`. Its keys are names of parameters as in
+    `named_parameters`; its values are mappings with `weight_decay`, or with `lr_scale`, a factor on the learning rate.
+    Each further combination of these two options forms a group after the first two.
     """
-    options = _options(network)
-    decayed: dict[str, Any] = {"params": []}
-    spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
-    groups = {(None, 1.0): decayed, (0.0, 1.0): spared}
+    options = _optimizer_options(network)
+    with_decay: dict[str, Any] = {"params": []}
+    without_decay: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    groups = {(None, 1.0): with_decay, (0.0, 1.0): without_decay}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        wanted = options.get(parameter, {})
-        decay = 0.0 if parameter.ndim <= 1 or name.endswith("bias") else wanted.get("weight_decay")
-        scale = wanted.get("lr_scale", 1.0)
+        requested = options.get(parameter, {})
+        decay = 0.0 if parameter.ndim <= 1 or name.endswith("bias") else requested.get("weight_decay")
+        scale = requested.get("lr_scale", 1.0)
         if (decay, scale) not in groups:
-            own = {} if decay is None else {"weight_decay": decay}
-            groups[decay, scale] = {"params": [], "lr_scale": scale} | own
+            weight_decay = {} if decay is None else {"weight_decay": decay}
+            groups[decay, scale] = {"params": [], "lr_scale": scale} | weight_decay
         groups[decay, scale]["params"].append(parameter)
     return list(groups.values())
 
 
 def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, device: torch.device) -> Optimizer:
-    """Make the optimizer, with PyTorch's fused kernels where it has them.
+    """Construct the optimizer, with PyTorch's fused kernels if it has any.
 
-    On a GPU the learning rate becomes a tensor there: it is filled in place, so that compiled steps see a constant; and
-    an optimizer that counts steps counts them there, so that a CUDA graph can hold its step.
+    On a GPU the learning rate is a tensor that is updated in place, so that compiled steps are not recompiled. An
+    optimizer that counts its steps does so in a tensor on the GPU (`capturable`), so that a CUDA graph can capture it.
 
     Args:
-        factory: a partial of an optimizer class with its arguments.
-        network: on its device already.
-        device: of the network.
+        factory: A partial of an optimizer class with its arguments.
+        network: The network, already on its device.
+        device: The device of the network.
 
     Raises:
-        UserError: if the optimizer does not take the arguments together.
+        UserError: The optimizer does not accept this combination of arguments.
     """
-    known = inspect.signature(getattr(factory, "func", factory)).parameters
-    wanted = {"fused": True} | ({"capturable": True} if device.type == "cuda" else {})
+    accepted = inspect.signature(getattr(factory, "func", factory)).parameters
+    preferred = {"fused": True} | ({"capturable": True} if device.type == "cuda" else {})
     given = getattr(factory, "keywords", {})
     if given.get("foreach") or given.get("differentiable") or "fused" in given:
-        del wanted["fused"]  # a person's own choice of how it computes
-    taken = {name: value for name, value in wanted.items() if name in known}
+        del preferred["fused"]  # the user has chosen an implementation of the step
+    added = {name: value for name, value in preferred.items() if name in accepted}
     try:
-        optimizer = factory(parameter_groups(network), **taken)
+        optimizer = factory(parameter_groups(network), **added)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"the optimizer does not take these values: {error} (optimizer)") from error
+        raise UserError(f"the optimizer does not accept these values: {error} (optimizer)") from error
     if device.type == "cuda":
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
@@ -68,7 +71,7 @@ def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module, devic
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:
-    """Write the learning rate where the optimizer reads it, times each group's `lr_scale`, without a host wait."""
+    """Set the learning rate of each group, times its `lr_scale`, without waiting for the device."""
     for group in optimizer.param_groups:
         rate = value * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], torch.Tensor):
@@ -77,10 +80,10 @@ def set_learning_rate(optimizer: Optimizer, value: float) -> None:
             group["lr"] = rate
 
 
-def _options(network: nn.Module) -> dict[nn.Parameter, dict[str, float]]:
-    """What the modules of a network ask for their parameters."""
+def _optimizer_options(network: nn.Module) -> dict[nn.Parameter, dict[str, float]]:
+    """The options that the modules of a network request for their parameters."""
     found: dict[nn.Parameter, dict[str, float]] = {}
     for module in network.modules():
-        for name, wanted in getattr(module, "optimizer_options", {}).items():
-            found.setdefault(module.get_parameter(name), {}).update(wanted)
+        for name, requested in getattr(module, "optimizer_options", {}).items():
+            found.setdefault(module.get_parameter(name), {}).update(requested)
     return found

@@ -1,4 +1,4 @@
-"""One training step: what happens to a batch, without a word to the host."""
+"""One training step, without a host synchronization."""
 
 import contextlib
 from collections.abc import Callable
@@ -18,26 +18,29 @@ from convbench.engine.schedules import Anneal, Clock, Schedule
 
 
 class TrainStep:
-    """Forward, backward, update, with learning rate and temperature set for the step.
+    """Sets the learning rate and the temperature, then runs the forward pass, the backward pass and the optimizer.
+
+    A module of the network may have a method `auxiliary_loss`, which returns a 0-d tensor. The training step adds it to
+    the loss that is minimised. A module whose method returns None at construction is not asked again.
 
     Args:
-        network: on its device, in training mode. What a method `auxiliary_loss` of its modules returns, 0-d, is added
-            to the loss that is minimised; None leaves that module out for good.
-        optimizer: over its parameters.
-        criterion: `(logits, labels) -> loss`.
-        schedule: share of the learning rate for each step.
-        anneal: temperature for each step; reaches every buffer called `temperature`.
-        clock: length of the run.
+        network: The network, on its device and in training mode.
+        optimizer: The optimizer of its parameters.
+        criterion: A function `(logits, labels) -> loss`.
+        schedule: The factor on the learning rate for each step.
+        anneal: The temperature for each step, copied to every buffer called `temperature`.
+        clock: The length of the run.
         precision: `none`, `bf16` or `fp16`.
-        device: where it all happens.
-        parallel: the network as it is called: wrapped, where several processes train together; None for itself.
-        accumulate: parts of a batch that go through the network one after the other, to need less memory; processes
-            exchange gradients after the last one only.
-        has_graph: launch a step at once, as a CUDA graph.
+        device: The device of the network and the batches.
+        parallel: The network wrapped in DistributedDataParallel; None if only one process trains it.
+        accumulate: Number of equal parts of a batch for gradient accumulation, which needs less memory. Processes
+            exchange gradients only after the last part.
+        has_graph: Whether to capture the step as a CUDA graph.
 
     Attributes:
-        meter: loss and accuracy over the samples of the epoch.
-        lr, temperature: as set by the last call.
+        meter: Loss and accuracy over the samples of the epoch.
+        lr: Learning rate of the last step.
+        temperature: Temperature of the last step; None if no module has one.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class TrainStep:
         self.device = device
         self.meter = Meter(device)
         self.autocast = autocast(device, precision)
-        # bf16 has the exponents of float32 and needs no scaling; a disabled scaler passes everything through
+        # bf16 has the exponent range of float32 and needs no loss scaling. A disabled scaler has no effect.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.base_lr = float(optimizer.param_groups[0]["lr"])
         self.lr = 0.0
@@ -73,24 +76,24 @@ class TrainStep:
         self._temperatures = temperature_buffers(network)
 
         losses: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
-        self._carry_out = StepGraph(self._update) if has_graph else self._update
+        self._run_update = StepGraph(self._update) if has_graph else self._update
         self._auxiliary_losses = [loss for loss in losses if loss is not None and loss() is not None]
 
     @property
     def has_temperature(self) -> bool:
-        """Whether any convolution has a temperature to set."""
+        """Whether any module has a temperature."""
         return bool(self._temperatures)
 
     def __call__(self, step: int, batch: Tensor, labels: Tensor) -> None:
-        """Train on float32 `(N, C, H, W)` with labels `(N,)` or probabilities `(N, classes)`.
+        """Train on one batch.
 
         Args:
-            step: counted from 0 over the whole run.
-            batch: images.
-            labels: what they show.
+            step: Index of the step, counted from 0 over the whole run.
+            batch: Float32 images, `(N, C, H, W)`.
+            labels: Labels, `(N,)`, or class probabilities, `(N, classes)`.
         """
-        self._set_clock(step)
-        self._carry_out(batch, labels)
+        self._apply_schedules(step)
+        self._run_update(batch, labels)
 
     def _update(self, batch: Tensor, labels: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -104,21 +107,22 @@ class TrainStep:
         self.scaler.update()
 
     def _backward(self, batch: Tensor, labels: Tensor) -> None:
-        """Add the gradients of one part of a batch."""
+        """Accumulate the gradients of one part of a batch."""
         with self.autocast:
             logits = (self.network if self.parallel is None else self.parallel)(batch)
             loss = self.criterion(logits, labels)
         total = self._with_auxiliary(loss)
         self.scaler.scale(total if self.accumulate == 1 else total / self.accumulate).backward()
+        # Without the auxiliary losses, so that the losses of different convolutions can be compared.
         self.meter.add(loss.detach(), logits.detach(), labels)
 
     def _with_auxiliary(self, loss: Tensor) -> Tensor:
-        """Add what convolutions want kept small beside; the meter shows the loss without, comparable between convs."""
+        """Add the auxiliary losses of the modules to the loss."""
         for auxiliary_loss in self._auxiliary_losses:
             loss = loss + auxiliary_loss()
         return loss
 
-    def _set_clock(self, step: int) -> None:
+    def _apply_schedules(self, step: int) -> None:
         self.lr = self.base_lr * self.schedule(step, self.clock)
         set_learning_rate(self.optimizer, self.lr)
         if self._temperatures:

@@ -1,4 +1,4 @@
-"""The loop over epochs: train, evaluate, report, save."""
+"""The training loop: train an epoch, evaluate, report to the sinks and save a checkpoint."""
 
 import math
 import time
@@ -18,17 +18,18 @@ from convbench.engine.step import TrainStep
 from convbench.loggers.sink import EpochRow, Sink, StepSummary
 from convbench.run_folders.folder import RunFolder
 
-_STEPS_BETWEEN_QUESTIONS = 8
+_STOP_CHECK_INTERVAL = 8  # steps between two exchanges of stop requests, if several processes train together
 
 
 @dataclass
 class TrainingProgress:
-    """Where a run stands; saved in its checkpoints.
+    """The progress of a run, saved in its checkpoints.
 
     Attributes:
-        epoch, index: the next step, epoch from 0 and step within it.
-        seconds: spent so far on the training steps of the epoch.
-        best: epoch (from 1) and validation score of the best epoch so far.
+        epoch: Epoch of the next step, counted from 0.
+        index: Index of the next step within its epoch, counted from 0.
+        seconds: Time spent so far on the training steps of the epoch, in seconds.
+        best: Epoch (counted from 1) and validation score of the best epoch so far.
     """
 
     epoch: int = 0
@@ -38,25 +39,25 @@ class TrainingProgress:
 
 
 class DivergedError(RuntimeError):
-    """A loss is no longer a finite number."""
+    """A loss is infinite or not a number."""
 
 
 def check_finite(loss: float, what: str, advice: str) -> None:
-    """Stop a run whose loss says nothing any more.
+    """Check that a loss is a finite number.
 
     Args:
-        loss: the loss.
-        what: which loss it is, `training loss in epoch 3`.
-        advice: what may help.
+        loss: The loss.
+        what: The name of the loss for the message, such as `training loss in epoch 3`.
+        advice: The advice to the user at the end of the message.
 
     Raises:
-        DivergedError: if it is infinite or not a number.
+        DivergedError: The loss is infinite or not a number.
     """
     if not math.isfinite(loss):
         raise DivergedError(f"the {what} is {loss}; {advice}")
 
 
-# The loss of a split that is not trained on can fail alone: it is computed with the running statistics of batch norm.
+# Evaluation uses the running statistics of batch norm, so its loss can diverge although the training loss is finite.
 EVALUATION_ADVICE = (
     "the weights or the running statistics of the normalisation layers have diverged, which a smaller optimizer.lr, "
     "a larger batch_size or a longer schedule.warmup_epochs may prevent"
@@ -64,19 +65,22 @@ EVALUATION_ADVICE = (
 
 
 class Trainer:
-    """Trains for `step.clock.epochs` epochs.
+    """Trains a network for `step.clock.epochs` epochs.
 
     Args:
-        step: one training step.
-        train: training batches.
-        val: validation batches.
-        precision: in which to evaluate.
-        folder: of the run, for checkpoints.
-        log_every: steps between two looks, which wait for the device.
+        step: The training step.
+        train: Training batches.
+        val: Validation batches.
+        precision: Precision of the evaluation: `none`, `bf16` or `fp16`.
+        folder: The run folder, for the checkpoints.
+        log_every: Number of steps between two summaries. Each summary waits for the device.
 
     Attributes:
-        step_seconds: of a training step, in the fastest epoch that this process trained as a whole; None before.
-        is_stopped: whether a signal came so late that the run ended by itself; others may have to end for it.
+        progress: The next step and the best epoch so far.
+        step_seconds: Mean time of a training step in the fastest epoch, in seconds. Only epochs that this process
+            trained from their first step count; None before the first one.
+        is_stopped: Whether a signal asked to stop during the last epoch. The run has finished then, but a sweep must
+            not start further jobs.
     """
 
     def __init__(
@@ -100,32 +104,32 @@ class Trainer:
         self.is_stopped = False
 
     def resume(self) -> None:
-        """Go on from the last checkpoint of the folder.
+        """Restore the state from the last checkpoint of the run folder.
 
         Raises:
-            UserError: if there is none.
+            UserError: The checkpoint does not exist or cannot be read.
         """
         state = checkpoint.load(self.folder.last_checkpoint, self.step.meter.sums.device)
         checkpoint.restore_training_state(self.step, state["training"])
         self.progress = TrainingProgress(**state["progress"])
 
     def fit(self, sinks: Sequence[Sink]) -> None:
-        """Train from where `progress` stands to the end.
+        """Train from the step in `progress` to the last epoch.
 
         Args:
-            sinks: hear of epochs, steps and looks.
+            sinks: The sinks that receive the events of the run.
 
         Raises:
-            KeyboardInterrupt: after a signal; the checkpoint is written.
-            DivergedError: if the training or the validation loss is infinite or not a number; the checkpoints are those
-                of the epochs before.
+            KeyboardInterrupt: A signal asked to stop, and the checkpoint is written.
+            DivergedError: The training or the validation loss is infinite or not a number. The checkpoints are those of
+                earlier epochs.
         """
         self.sinks = sinks
         progress, epochs = self.progress, self.step.clock.epochs
         with StopRequest() as stop:
             while progress.epoch < epochs:
                 score = self._train_epoch(stop)
-                distributed.average_buffers(self.step.network)  # one network is evaluated, saved and tested
+                distributed.average_buffers(self.step.network)  # all processes evaluate the network that is saved
                 val = evaluate(self.step.network, self.val, self.precision).score
                 check_finite(val.loss, f"validation loss after epoch {progress.epoch + 1}", EVALUATION_ADVICE)
                 self._close_epoch(score, val)
@@ -135,33 +139,38 @@ class Trainer:
 
     def _train_epoch(self, stop: StopRequest) -> Score:
         progress, steps = self.progress, len(self.train)
-        is_whole = progress.index == 0
+        is_complete = progress.index == 0
         self.begin_epoch()
         start = time.perf_counter() - progress.seconds
         for batch, labels in self.train.epoch(progress.epoch, progress.index):
             self.train_step(batch, labels)
-            if self._is_asked_to_stop(stop) and progress.index < steps:
+            if self._is_stop_requested(stop) and progress.index < steps:
                 progress.seconds = time.perf_counter() - start
                 self._save_last()
                 raise KeyboardInterrupt
-        score = self._read_finite()  # waits for the device, so that its last step is in the time
+        score = self._read_finite()  # waits for the device, so that the time includes the last step
         progress.seconds = time.perf_counter() - start
-        if is_whole:
+        if is_complete:
             self.step_seconds = min(self.step_seconds or math.inf, progress.seconds / steps)
         return score
 
-    def _is_asked_to_stop(self, stop: StopRequest) -> bool:
-        """Whether to stop after this step; several processes ask each other now and then, so that all stop at one."""
+    def _is_stop_requested(self, stop: StopRequest) -> bool:
+        """Whether to stop after this step.
+
+        Several processes exchange their requests every `_STOP_CHECK_INTERVAL` steps, so that all stop after the same
+        step.
+        """
         if distributed.world_size() == 1:
             return stop.requested
-        if self.progress.index % _STEPS_BETWEEN_QUESTIONS:
+        if self.progress.index % _STOP_CHECK_INTERVAL:
             return False
-        # Whether they stop or not: a run that is interrupted and goes on must come to the same bits as one that is not.
+        # A checkpoint needs equal buffers. They are averaged even if the run does not stop, so that a resumed run is
+        # bit-identical to an uninterrupted one.
         distributed.average_buffers(self.step.network)
         return distributed.any_process(stop.requested)
 
     def begin_epoch(self) -> None:
-        """Tell sinks of the epoch in which `progress` stands."""
+        """Report the start of the epoch in `progress` to the sinks, also if it is resumed in the middle."""
         progress, steps = self.progress, len(self.train)
         if progress.index == 0:
             self.step.meter.reset()
@@ -169,7 +178,7 @@ class Trainer:
             sink.on_epoch_start(progress.epoch + 1, self.step.clock.epochs, progress.index, steps)
 
     def train_step(self, batch: Tensor, labels: Tensor) -> None:
-        """Train on the next batch of the epoch, and now and then look at how it goes."""
+        """Train on the next batch of the epoch, and report a summary every `log_every` steps."""
         progress, steps = self.progress, len(self.train)
         self.step(progress.epoch * steps + progress.index, batch, labels)
         progress.index += 1
@@ -207,7 +216,7 @@ class Trainer:
             self._save({"network": self.step.network.state_dict(), **progress.best}, self.folder.best_checkpoint)
         for sink in self.sinks:
             sink.on_epoch_end(row, self.images_seen, is_best)
-        # Last, so that a run killed in between repeats the epoch rather than losing its row.
+        # The checkpoint comes after the sinks: a run that is killed between them repeats the epoch and keeps its row.
         self._save_last()
 
     def _save_last(self) -> None:
@@ -226,5 +235,5 @@ class Trainer:
 
     @property
     def images_seen(self) -> int:
-        """Training images since the start of the run."""
+        """Number of training images since the start of the run, over all processes."""
         return (self.progress.epoch * len(self.train) + self.progress.index) * self.train.batch_size

@@ -1,1 +1,1 @@
-"""What the conv doctor looks at: each examination takes a conv type and gives findings."""
+"""The examinations of `convbench.doctor`: each takes a convolution type and yields findings."""

@@ -1,4 +1,4 @@
-"""Whether the conv keeps its weights, its results and the memory format it is given."""
+"""Saving and copying of weights, determinism, and the memory format channels_last."""
 
 import copy
 import io
@@ -11,42 +11,47 @@ from convbench.examination.subject import Finding, Subject, difference, run, siz
 
 
 def state(subject: Subject) -> Iterator[Finding]:
-    """Save, load into a conv with other values, copy and pickle: all have to compute the same bits."""
+    """Save and load, copy, and pickle a convolution: every result must have bitwise equal outputs."""
     conv, x = subject.make(), subject.images()
     with torch.no_grad():
         for parameter in conv.parameters():
-            parameter.add_(0.01 * torch.ones_like(parameter))  # so that nothing is as it was drawn
+            # The convolution that loads the weights is initialised with the same seed, so they have to change.
+            parameter.add_(0.01 * torch.ones_like(parameter))
     conv.eval()
-    wanted = conv(x)
+    expected = conv(x)
     file = io.BytesIO()
     torch.save(conv.state_dict(), file)
     file.seek(0)
     loaded = subject.make().eval()
     loaded.load_state_dict(torch.load(file, weights_only=True))
-    others = {"loaded": loaded, "copied": copy.deepcopy(conv), "pickled": pickle.loads(pickle.dumps(conv))}
-    wrong = [how for how, other in others.items() if not torch.equal(other(x), wanted)]
-    text = f"computes otherwise when {' and '.join(wrong)}" if wrong else "saved, copied and pickled to the same bits"
+    copies = {"loaded": loaded, "copied": copy.deepcopy(conv), "pickled": pickle.loads(pickle.dumps(conv))}
+    wrong = [how for how, other in copies.items() if not torch.equal(other(x), expected)]
+    text = (
+        f"outputs change when {' and '.join(wrong)}" if wrong else "outputs bitwise equal when saved, copied or pickled"
+    )
     yield Finding("state_dict", "FAIL" if wrong else "PASS", text)
 
 
 def determinism(subject: Subject) -> Iterator[Finding]:
-    """The same input has to give the same bits."""
+    """Run the same input twice: outputs and gradients should be bitwise equal."""
     conv, x = subject.make(), subject.images()
     (y, gradients), (again, gradients_again) = run(conv, x), run(conv, x)
-    same = torch.equal(y, again) and all(torch.equal(gradients[key], gradients_again[key]) for key in gradients)
-    text = "the same input gives the same bits" if same else "the same input gives other bits"
-    yield Finding("determinism", "PASS" if same else "WARN", text)
+    is_equal = torch.equal(y, again) and all(torch.equal(gradients[key], gradients_again[key]) for key in gradients)
+    text = f"a second run of the same input is {'' if is_equal else 'not '}bitwise equal"
+    yield Finding("determinism", "PASS" if is_equal else "WARN", text)
 
 
 def channels_last(subject: Subject) -> Iterator[Finding]:
-    """Channels last in memory has to give the same results, and should come out as it went in."""
+    """Compare results in channels_last and channels_first; channels_last inputs should give channels_last outputs."""
     conv, x = subject.make(dtype=torch.float64), subject.images(dtype=torch.float64)
-    wanted, scale = run(conv, x), sizes(conv, x)
+    expected, scale = run(conv, x), sizes(conv, x)
     conv.to(memory_format=torch.channels_last)
     got = run(conv, x.to(memory_format=torch.channels_last))
-    if not difference(got, wanted, scale) < 1e-10:
-        yield Finding("channels_last", "FAIL", "gives other results than channels first")
+    if not difference(got, expected, scale) < 1e-10:
+        yield Finding("channels_last", "FAIL", "results differ from those in channels_first")
     elif not got[0].is_contiguous(memory_format=torch.channels_last):
-        yield Finding("channels_last", "WARN", "same results, but channels first comes out: a copy for the next layer")
+        yield Finding(
+            "channels_last", "WARN", "results are equal, but the output is channels_first: the next layer copies it"
+        )
     else:
-        yield Finding("channels_last", "PASS", "same results, and channels last comes out")
+        yield Finding("channels_last", "PASS", "results are equal, and the output is channels_last")

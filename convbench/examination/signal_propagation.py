@@ -1,4 +1,4 @@
-"""How signals and gradients fare through twenty layers before anything is learned."""
+"""Propagation of activations and gradients through twenty layers at initialisation."""
 
 import math
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ _LAYER: dict[str, Any] = {"kernel_size": 3, "padding": 1, "bias": False}
 
 
 def variance(subject: Subject) -> Iterator[Finding]:
-    """Activations through twenty layers of conv and ReLU, without norms.
+    """Measure how the variance of activations changes in twenty layers of convolution and ReLU, without norms.
 
-    PyTorch's own initialisation makes the variance fall to about a sixth with every such layer; that is taken for
-    normal, as norms in the networks bring it back. What changes it a hundred times more or less with each layer needs
-    those norms, and says so here.
+    With PyTorch's initialisation of `nn.Conv2d`, each such layer reduces the variance to about a sixth. This is the
+    standard of comparison, because the norms of a network restore the variance. A convolution whose factor is more than
+    a hundred times larger or smaller needs those norms, and gets a warning.
     """
     factor, standard = _factor(subject.factory, subject.seed), _factor(nn.Conv2d, subject.seed)
-    text = f"{factor:.2g} times a layer (standard {standard:.2g})"
+    text = f"changes by a factor of {factor:.2g} per layer (standard {standard:.2g})"
     if not math.isfinite(factor) or factor == 0:
-        yield Finding("variance", "FAIL", f"{text}: nothing is left to learn from")
+        yield Finding("variance", "FAIL", f"{text}: zero or not finite, so that the network cannot learn")
     elif not 0.01 < factor / standard < 100:
-        which = "grows" if factor > standard else "shrinks"
-        yield Finding("variance", "WARN", f"{text}: {which} fast, a norm has to follow")
+        direction = "grows" if factor > standard else "shrinks"
+        yield Finding("variance", "WARN", f"{text}: {direction} fast, so that a norm has to follow")
     else:
         yield Finding("variance", "PASS", text)
 
 
 def gradient(subject: Subject) -> Iterator[Finding]:
-    """Gradients through twenty layers of conv, batch norm and ReLU, as networks have them."""
+    """Measure how the norm of gradients changes through twenty layers of convolution, batch norm and ReLU."""
     convs = _convs(subject.factory, subject.seed)
     x = _input(subject.seed).requires_grad_()
     activations = [x]
@@ -42,13 +42,12 @@ def gradient(subject: Subject) -> Iterator[Finding]:
         activations.append(torch.relu(norm(conv(activations[-1]))))
     with seeded(subject.seed):
         weights = torch.randn_like(activations[-1])
-    first, last = (
-        part.norm().item() for part in torch.autograd.grad(activations[-1], [activations[1], activations[-2]], weights)
-    )
+    gradients = torch.autograd.grad(activations[-1], [activations[1], activations[-2]], weights)
+    first, last = (gradient.norm().item() for gradient in gradients)
     ratio = first / last if last else float("nan")
-    text = f"first to last of {_DEPTH} layers with batch norm: {ratio:.2g}"
+    text = f"gradient norm of the first layer / last of {_DEPTH} layers with batch norm: {ratio:.2g}"
     if not math.isfinite(ratio) or not 1e-4 < ratio < 1e4:
-        yield Finding("gradient flow", "FAIL", f"{text}; early layers will not learn as late ones do")
+        yield Finding("gradient flow", "FAIL", f"{text}; the first layers will not learn like the last ones")
     else:
         yield Finding("gradient flow", "PASS" if 1e-2 < ratio < 1e2 else "WARN", text)
 
@@ -64,7 +63,10 @@ def _input(seed: int) -> Tensor:
 
 
 def _factor(factory: Any, seed: int) -> float:
-    """By how much the variance changes with a layer: the geometric mean over all but the first, in float64."""
+    """The factor by which a layer changes the variance: the geometric mean over all layers but the first, in float64.
+
+    NaN if a variance is zero or not finite.
+    """
     x, variances = _input(seed).double(), []
     with torch.no_grad():
         for conv in _convs(factory, seed):

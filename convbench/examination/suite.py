@@ -1,4 +1,4 @@
-"""All examinations of a conv type, one after the other, and what they come to."""
+"""All examinations of a convolution type, and the summary of their findings."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,17 +22,20 @@ _EXAMINATIONS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
-    """Examine a conv type; an examination that breaks off is a finding too, and the others go on."""
+    """Run all examinations of a convolution type.
+
+    An exception in an examination becomes a finding with the verdict FAIL, and the next examination runs.
+    """
     for name, examination in _EXAMINATIONS.items():
         try:
             yield from examination(subject)
-        except Exception as error:  # whatever a user's class does
+        except Exception as error:  # the class of a user may raise any exception
             first_line = (str(error).splitlines() or [""])[0]
             yield Finding(name, "FAIL", f"{type(error).__name__}: {first_line}")
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Say it in a few words: `PASS (14 checks)`, `PASS, 1 warning (ONNX)`, `FAIL (state_dict), 1 warning (ONNX)`."""
+    """A short summary: `PASS (14 checks)`, `PASS, 1 warning (ONNX)`, `FAIL (state_dict), 1 warning (ONNX)`."""
     failed, warned = ([one.name for one in findings if one.verdict == verdict] for verdict in ("FAIL", "WARN"))
     if not failed and not warned:
         return f"PASS ({len(findings)} checks)"

@@ -1,4 +1,4 @@
-"""Whether the tools around a network can follow the conv: the compiler, the counter of multiplications, ONNX."""
+"""Support of a convolution by tools: torch.compile, the counter of multiply-accumulate operations, ONNX export."""
 
 import contextlib
 import importlib.util
@@ -11,27 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convbench.errors import UserError
 from convbench.examination.subject import CHANNELS, LAYERS, Finding, Subject, with_implementation
 from convbench.models.counting import Counter, count
 
 
 def compilation(subject: Subject) -> Iterator[Finding]:
-    """Count graphs while the temperature and the batch size change; no code is generated."""
+    """Count the graphs that torch.compile captures when the temperature and the batch size change.
+
+    The backend of the compiler only counts graphs, and generates no code.
+    """
     import torch._dynamo as dynamo
 
     graphs = 0
 
-    def count(module: Any, inputs: Any) -> Any:
+    def count_graph(module: Any, inputs: Any) -> Any:
         nonlocal graphs
         graphs += 1
         return module.forward
 
     dynamo.reset()
     conv = subject.make()
-    compiled = torch.compile(conv, backend=count)
+    compiled = torch.compile(conv, backend=count_graph)
     try:
-        with _quiet():
+        with _suppressed_output():
             compiled(subject.images(4))
             first = graphs
             for temperature in (7.0, 3.0):
@@ -42,19 +44,19 @@ def compilation(subject: Subject) -> Iterator[Finding]:
                 compiled(subject.images(batch))
     finally:
         dynamo.reset()
-    again = graphs - after_temperature
-    text = f"{first} graph{'s' * (first != 1)}, {again} more for three other batch sizes"
+    for_batch_sizes = graphs - after_temperature
+    text = f"{first} graph{'s' * (first != 1)}, {for_batch_sizes} more for three other batch sizes"
     if after_temperature > first:
-        text = f"compiles again when the temperature changes; keep it in a buffer and fill that ({text})"
+        text = f"recompiles when the temperature changes; store it in a buffer and change that in place ({text})"
         yield Finding("torch.compile", "FAIL", text)
         return
     if hasattr(conv, "temperature"):
-        text += ", none for temperatures"
-    yield Finding("torch.compile", "PASS" if first == 1 and again <= 1 else "WARN", text)
+        text += ", none for other temperatures"
+    yield Finding("torch.compile", "PASS" if first == 1 and for_batch_sizes <= 1 else "WARN", text)
 
 
 def _set_temperature(conv: nn.Module, value: float) -> None:
-    """Change the temperature as a schedule would: a buffer in place, anything else by assignment."""
+    """Change the temperature like a schedule does: a buffer in place, a Python number by assignment."""
     temperature = getattr(conv, "temperature", None)
     if isinstance(temperature, Tensor):
         temperature.fill_(value)
@@ -63,22 +65,22 @@ def _set_temperature(conv: nn.Module, value: float) -> None:
 
 
 def counting(subject: Subject) -> Iterator[Finding]:
-    """What tables will say of the conv's multiplications, and whether they will say all."""
+    """Check that the multiply-accumulate operations (MACs) of the convolution are counted completely."""
     conv = subject.make()
-    counter, more = _count(conv, 2), _count(conv, 4)
+    counter, counter_of_twice = _count(conv, 2), _count(conv, 4)
     standard = _count(nn.Conv2d(CHANNELS, CHANNELS, **LAYERS["3x3"]), 2)
     if counter.not_counted:
-        text = f"does not count {', '.join(counter.not_counted)}: MACs are too low; a method multiply_accumulates helps"
-        yield Finding("FLOP counter", "WARN", text)
+        text = f"cannot count {', '.join(counter.not_counted)}: tables show too few MACs; add a method "
+        yield Finding("FLOP counter", "WARN", f"{text}multiply_accumulates to the class")
     elif counter.macs == 0:
-        yield Finding("FLOP counter", "WARN", "sees nothing: tables will say 0 MACs")
+        yield Finding("FLOP counter", "WARN", "counts nothing: tables show 0 MACs")
     else:
-        is_proportional = more.macs >= 1.5 * counter.macs
-        text = f"sees {counter.macs / standard.macs:.2f} of the standard conv's multiplications"
+        is_proportional = counter_of_twice.macs >= 1.5 * counter.macs
+        text = f"counts {counter.macs / standard.macs:.2f} times the MACs of the standard convolution"
         if is_proportional:
             yield Finding("FLOP counter", "PASS", text)
         else:
-            yield Finding("FLOP counter", "WARN", f"{text}, and no more for more images")
+            yield Finding("FLOP counter", "WARN", f"{text}, but not more for a larger batch")
 
 
 def _count(conv: nn.Module, batch: int) -> Counter:
@@ -86,35 +88,38 @@ def _count(conv: nn.Module, batch: int) -> Counter:
 
 
 def onnx(subject: Subject) -> Iterator[Finding]:
-    """Export with a free batch size, and compare the numbers at another one."""
+    """Export to ONNX with a dynamic batch size, and compare the outputs for another batch size with those of PyTorch.
+
+    If the export of the chosen implementation fails, the other implementations are tried.
+    """
     if any(importlib.util.find_spec(package) is None for package in ("onnx", "onnxscript", "onnxruntime")):
-        yield Finding("ONNX", "SKIP", "not examined: pip install 'convbench[onnx]'")
+        yield Finding("ONNX", "SKIP", "not examined, packages are missing: pip install 'convbench[onnx]'")
         return
     chosen = subject.implementation
     others = [name for name in subject.implementations if name != chosen]
     for implementation in (chosen, *others):
         try:
             error = _onnx_error(with_implementation(subject.make().eval(), implementation), subject)
-        except UserError:
-            continue
-        except Exception:  # the exporter has many ways to say no
+        except Exception:  # the exporter raises many types, and an implementation that refuses the layer a UserError
             continue
         if not error < 1e-4:
-            yield Finding("ONNX", "FAIL", f"{implementation} computes something else in ONNX: {error:.0e} off")
+            text = f"{implementation or 'the convolution'} has a relative error of {error:.0e} in ONNX Runtime"
+            yield Finding("ONNX", "FAIL", text)
         elif implementation == chosen:
-            yield Finding("ONNX", "PASS", "exported for any batch size")
+            yield Finding("ONNX", "PASS", "exported with a dynamic batch size")
         else:
-            yield Finding("ONNX", "WARN", f"{chosen} cannot be exported for any batch size; {implementation} can")
+            text = f"{chosen} cannot be exported with a dynamic batch size; {implementation} can"
+            yield Finding("ONNX", "WARN", text)
         return
-    yield Finding("ONNX", "WARN", "cannot be exported for any batch size")
+    yield Finding("ONNX", "WARN", "cannot be exported with a dynamic batch size")
 
 
 def _onnx_error(conv: nn.Module, subject: Subject) -> float:
-    """Export for 2 images, run with 5; gives the largest difference relative to the largest output."""
+    """The largest error relative to the largest output, for an export with 2 images and a run with 5 images."""
     import onnxruntime
 
     file = io.BytesIO()
-    with _quiet():
+    with _suppressed_output():
         shapes = ({0: torch.export.Dim("batch", min=2, max=64)},)
         program: Any = torch.onnx.export(conv, (subject.images(2),), dynamo=True, dynamic_shapes=shapes, verbose=False)
         program.save(file)
@@ -122,13 +127,13 @@ def _onnx_error(conv: nn.Module, subject: Subject) -> float:
     x = subject.images(5)
     (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        wanted = conv(x)
-    return ((torch.from_numpy(y) - wanted).abs().max() / wanted.abs().max()).item()
+        expected = conv(x)
+    return ((torch.from_numpy(y) - expected).abs().max() / expected.abs().max()).item()
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what compilers and exporters print to themselves."""
+def _suppressed_output() -> Iterator[None]:
+    """Suppress output, log lines and warnings of the compiler and the exporter."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,1 +1,1 @@
-"""From a configuration to objects, a training run from start to end, and the evaluation of one."""
+"""Experiments: a network and its training built from a configuration, training runs, and the evaluation of a run."""

@@ -1,4 +1,4 @@
-"""What can be built before any image is read: the data source, the network fitted to its images, the recipe."""
+"""The parts of an experiment that can be built before any image is read, such as the data source and the network."""
 
 import logging
 from collections.abc import Callable
@@ -24,16 +24,17 @@ log = logging.getLogger("convbench")
 
 @dataclass(frozen=True)
 class Composition:
-    """A network fitted to a data set of which no image has been read yet.
+    """The parts of an experiment that are built before any image is read.
 
     Attributes:
-        source: will read the images.
-        spec: their channels, size and classes.
-        built: the network, on the CPU, and what is known of it.
-        augment: how training images are varied.
-        schedule, anneal: learning rate and temperature over the run.
-        optimizer: constructor of the optimizer, its arguments bound.
-        device: where it is to run.
+        source: the data source, which reads the images later.
+        spec: the channels, the size and the classes of the images.
+        built: the network on the CPU, with its costs.
+        augment: the augmentation of the training images.
+        schedule: the schedule of the learning rate.
+        anneal: the schedule of the softmax temperature.
+        optimizer: the constructor of the optimizer with its arguments bound; takes the parameters.
+        device: the device on which the network will be computed.
     """
 
     source: Source
@@ -47,14 +48,15 @@ class Composition:
 
 
 def compose(config: DictConfig, identity: Identity | None = None) -> Composition:
-    """Build data source and network; reads no image.
+    """Build the data source and the network without reading any image.
 
     Args:
-        config: accepted by `convbench.config.schema.check`.
-        identity: of the data of an existing run; these images alone are read then, and the network is fitted to them.
+        config: a configuration that `convbench.config.schema.check` accepts.
+        identity: the identity of the data of an existing run; only these images will be read, and the network is built
+            for them.
 
     Raises:
-        UserError: whatever a user can mend.
+        UserError: if a value does not fit the device, the data or the network.
     """
     set_compile_cache(Path(config.engine.cache))
     device = choose_device(config.engine.device)
@@ -79,13 +81,13 @@ def compose(config: DictConfig, identity: Identity | None = None) -> Composition
 
 
 def recorded_identity(folder: RunFolder) -> Identity | None:
-    """The identity of the data of an existing run; None for a run that has read no data yet.
+    """The identity of the data of an existing run; None if the run has not read its data yet.
 
-    Warns of a run of a version that recorded no identity: its data cannot be verified.
+    Runs of an earlier version did not record the identity. For them, a warning is logged and None is returned.
     """
     recorded = folder.results.get("identity")
     if recorded is not None:
         return Identity.from_json(recorded, folder.read_data())
     if folder.last_checkpoint.exists():
-        log.warning("%s was begun by an earlier version: its data cannot be verified", folder.path)
+        log.warning("%s was started by an earlier version, so its data cannot be verified", folder.path)
     return None

@@ -1,4 +1,4 @@
-"""What a run tells of itself: facts for a person, choices and scores for tables."""
+"""The description of a run for loggers: readable facts, hyper-parameters, and final scores."""
 
 from omegaconf import DictConfig
 
@@ -10,10 +10,14 @@ from convbench.run_folders.folder import RunFolder
 
 
 def facts(config: DictConfig, folder: RunFolder, composition: Composition, training: Training) -> dict[str, str]:
-    """What was composed, a line for a person by name."""
+    """The description of a run at its start: one line of text for each of data, model, conv, run, device and folder.
+
+    Lines on the parameter budget and on compilation are added if there is something to report.
+    """
     spec, built, compilation = composition.spec, composition.built, training.compilation
     uncounted = f"; not counted: {built.summary.uncounted}" if built.summary.uncounted else ""
-    done = folder.record.epochs_done
+    epochs_done = folder.record.epochs_done
+    resumed = f"; resumed after epoch {epochs_done}" if epochs_done else ""
     return {
         "data": f"{folder.results['data']}: {_image_counts(training)}; "
         f"{spec.channels}x{spec.image_size}x{spec.image_size}, {len(spec.classes)} classes",
@@ -22,7 +26,7 @@ def facts(config: DictConfig, folder: RunFolder, composition: Composition, train
         **({} if built.matched is None else {"budget": built.matched.summary(built.summary)}),
         "conv": f"{folder.results['conv']}: {training.swap.summary()}",
         "run": f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {len(training.train)} steps of "
-        f"{config.batch_size} images, seed {config.seed}" + (f"; going on after epoch {done}" if done else ""),
+        f"{config.batch_size} images, seed {config.seed}{resumed}",
         "device": _computation(config, composition, training),
         **({"compile": compilation.why} if compilation.why else {}),
         "folder": str(folder.path),
@@ -30,7 +34,7 @@ def facts(config: DictConfig, folder: RunFolder, composition: Composition, train
 
 
 def choices(config: DictConfig, folder: RunFolder) -> dict[str, str | float | bool]:
-    """What distinguishes this run from others: the options, and the plain values of the keys that people vary."""
+    """The hyper-parameters of a run: the options of the groups, and the values of the keys that are commonly varied."""
     chosen: dict[str, str | float | bool] = dict(folder.results["choices"])
     for group in ("optimizer", "model", "conv"):
         values = config[group].items_ex(resolve=True)
@@ -41,7 +45,7 @@ def choices(config: DictConfig, folder: RunFolder) -> dict[str, str | float | bo
 
 
 def final_scores(folder: RunFolder) -> dict[str, float]:
-    """Costs and scores of a finished run, by the tag under which sinks show them."""
+    """The costs and scores of a finished run, by the tag under which the loggers show them."""
     results = folder.results
     scores = {"final/params": results["params"], "final/macs": results["macs"]}
     scores["final/seconds_per_epoch"] = results["seconds_per_epoch"]
@@ -52,6 +56,7 @@ def final_scores(folder: RunFolder) -> dict[str, float]:
 
 
 def _image_counts(training: Training) -> str:
+    """The numbers of images: `4,000 train, 1,000 val, no test set`."""
     counts = training.images.counts
     return ", ".join(
         f"{counts[name]:,} {name}" if name in counts else f"no {name} set" for name in ("train", "val", "test")
@@ -59,6 +64,7 @@ def _image_counts(training: Training) -> str:
 
 
 def _computation(config: DictConfig, composition: Composition, training: Training) -> str:
+    """The device, precision, memory format and compilation: `cpu (2 threads), float32, channels_last, eager`."""
     device = describe_device(composition.device)
     if distributed.world_size() > 1:
         device = f"{distributed.world_size()} processes, each {device}"
@@ -68,7 +74,7 @@ def _computation(config: DictConfig, composition: Composition, training: Trainin
 
 
 def _with_unit(number: int) -> str:
-    """1234567 as `1.23 M`."""
+    """A number with a unit prefix: 1234567 becomes `1.23 M`."""
     for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= factor:
             return f"{number / factor:.2f} {letter}"

@@ -1,4 +1,4 @@
-"""A trained network over a split or a folder of images: metrics, confusion matrix, predictions."""
+"""Evaluation of a trained network on a split or on a folder of images: metrics, confusion matrix and predictions."""
 
 import csv
 import logging
@@ -38,13 +38,13 @@ log = logging.getLogger("convbench")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of n images.
+    """The predictions of a network for N images.
 
     Attributes:
-        names: of the images.
-        probabilities: float32 `(n, classes)`, on the CPU.
-        labels: int64 `(n,)`, or None where they are unknown.
-        score: as training computes it, or None where there are no labels.
+        names: the names of the images.
+        probabilities: the class probabilities, float32, shape (N, K), on the CPU.
+        labels: the true labels, int64, shape (N,); None if they are unknown.
+        score: loss and accuracy as in training; None without labels.
     """
 
     names: Sequence[str]
@@ -54,18 +54,18 @@ class Predictions:
 
     @property
     def predicted(self) -> Tensor:
-        """The likeliest class of each image, int64 `(n,)`."""
+        """The most probable class of each image, int64, shape (N,)."""
         return self.probabilities.argmax(1)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Turns an image into the input of a network, exactly as the images that it was trained on.
+    """Converts an image to the input of a network, exactly as the images on which it was trained.
 
     Attributes:
-        spec: channels and size of the network's input.
-        renderer: normalises.
-        value_range: values of black and white in images of more than 8 bits; None for what their format says.
+        spec: the channels and the size of the network's input.
+        renderer: normalises the image.
+        value_range: the values of black and white in images with more than 8 bits; None for those of their format.
     """
 
     spec: ImageSpec
@@ -73,13 +73,13 @@ class Transform:
     value_range: Sequence[float] | None = None
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Tensor:
-        """Resize the shorter side, cut out the centre, normalise.
+        """Resize the shorter side, crop the centre and normalise.
 
         Args:
-            image: the path of a file, a PIL image, or uint8 `(H, W)` or `(H, W, 3)`.
+            image: the path of a file, a PIL image, or a uint8 array of shape (H, W) or (H, W, 3).
 
         Returns:
-            float32 `(C, H, W)`; `transform(image)[None]` is a batch.
+            The input, float32, shape (C, H, W); `transform(image)[None]` is a batch.
 
         Raises:
             UserError: if the image cannot be decoded.
@@ -89,12 +89,15 @@ class Transform:
 
 
 class Evaluation:
-    """The network of a run with one of its checkpoints.
+    """The network of a run with the weights of one of its checkpoints.
 
     Args:
-        folder: of the run.
-        config: of the run.
-        which: `best` or `last`.
+        folder: the folder of the run.
+        config: the configuration of the run.
+        which: the checkpoint: `best` or `last`.
+
+    Raises:
+        UserError: if the checkpoint is missing, or the configuration does not fit this machine.
     """
 
     def __init__(self, folder: RunFolder, config: DictConfig, which: str) -> None:
@@ -107,31 +110,31 @@ class Evaluation:
         path = folder.best_checkpoint if which == "best" else folder.last_checkpoint
         state = checkpoint.load(path, device)
         self.network = on_device(self.composition.built.network, device, engine.channels_last)
-        # what conv.implementation=auto chose for training: another one rounds in another way
+        # Use the implementations that conv.implementation=auto chose for training: others round differently.
         use_implementations(self.network, folder.record.implementations)
         self.network.load_state_dict(state["network"] if which == "best" else state["training"]["network"])
         self.computed = circumstances(config, describe_device(device), torch.get_num_threads())
         parts = folder.record.parts()
         changed = differences(parts[-1], self.computed) if parts else ""
         if changed:
-            log.warning("not computed as the training of this network: %s", changed)
+            log.warning("evaluation and training are computed differently: %s", changed)
 
     @cached_property
     def images(self) -> PlacedImages:
-        """The images of the run, placed as in training; read on first use."""
+        """The images of the run, in the same memory as in training; they are read on first use."""
         loaded = self.composition.source.load()
         return place_images(loaded, self.config.engine, self.config.batch_size, self.composition.device)
 
     @cached_property
     def renderer(self) -> Renderer:
-        """Normalises images as they were in training."""
+        """The renderer that normalises images as in training."""
         known = self.identity or self.images.splits
         composition, channels_last = self.composition, self.config.engine.channels_last
         return Renderer(known.mean, known.std, composition.augment, channels_last, composition.device)
 
     @property
     def transform(self) -> Transform:
-        """Turns an image into the input of the network."""
+        """The conversion of an image to the input of the network."""
         return Transform(self.composition.spec, self.renderer, self.config.data.get("value_range"))
 
     @classmethod
@@ -142,10 +145,10 @@ class Evaluation:
 
         Args:
             run: the folder.
-            which: `best` or `last`.
-            device: on which to compute.
-            root: where its data are now; None for where they were.
-            datasets: the same for the folder of all data sets.
+            which: the checkpoint: `best` or `last`.
+            device: the device on which the network is computed.
+            root: the present folder of its data set; None if it has not moved.
+            datasets: the present folder of all data sets; None if it has not moved.
 
         Raises:
             UserError: if there is no such run or checkpoint.
@@ -157,12 +160,17 @@ class Evaluation:
         return cls(folder, config, which)
 
     def measure(self, split_name: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
-        """Print and write loss, accuracy, accuracy by class, confusion matrix and a prediction for each image.
+        """Print and write loss, accuracy, accuracy by class, confusion matrix and the prediction for each image.
 
-        A test split without labels is predicted only.
+        For a test split without labels, only the predictions are written.
+
+        Args:
+            split_name: the split: `val` or `test`.
+            columns: the names of the two columns of the predictions of a split without labels.
+            strip_suffix: whether these predictions contain file names without their suffix.
 
         Raises:
-            UserError: for a split that the data lacks.
+            UserError: if the data set does not have the split.
         """
         split: Split | None = getattr(self.images.splits, split_name)
         if split is None:
@@ -174,10 +182,15 @@ class Evaluation:
             self._write_labelled(predictions, split_name)
 
     def predict_folder(self, images: str, columns: tuple[str, ...], strip_suffix: bool) -> None:
-        """Predict every image of a flat folder; the data that the network was trained on are not needed.
+        """Predict every image of a flat folder; the data set of the run is not needed.
+
+        Args:
+            images: the folder.
+            columns: the names of the two columns of the predictions.
+            strip_suffix: whether the predictions contain file names without their suffix.
 
         Raises:
-            UserError: if there are none, or one is corrupt.
+            UserError: if the folder contains no images, or a corrupt one.
         """
         spec = self.composition.spec
         pixels, names = load_images(images, spec.image_size, spec.channels, self.config.data.get("value_range"))
@@ -186,19 +199,21 @@ class Evaluation:
         self._write_unlabelled(predictions, Path(images).resolve().name, columns, strip_suffix)
 
     def _predict(self, split: Split, is_prefetched: bool) -> Predictions:
+        """The predictions for the images of a split, with the score if they have labels."""
         batches = EvalBatches(split, self.config.batch_size, self.renderer, is_prefetched)
         parts = [logits for logits, _ in logits_of(self.network, batches, self.config.engine.autocast)]
         rows, logits = split.indices.cpu(), torch.cat(parts)
         labels = None if split.labels is None else split.labels[split.indices]
-        of_parts = [] if labels is None else labels.to(logits.device).split(self.config.batch_size)
+        label_parts = [] if labels is None else labels.to(logits.device).split(self.config.batch_size)
         return Predictions(
             names=[split.names[row] for row in rows.tolist()],
             probabilities=logits.softmax(1).cpu(),
             labels=None if labels is None else labels.cpu(),
-            score=None if labels is None else score_of(zip(parts, of_parts, strict=True)),
+            score=None if labels is None else score_of(zip(parts, label_parts, strict=True)),
         )
 
     def _write_labelled(self, predictions: Predictions, split_name: str) -> None:
+        """Write the metrics, the confusion matrix and the predictions for labelled images, and print a summary."""
         classes, labels, score = self.composition.spec.classes, predictions.labels, predictions.score
         assert labels is not None
         assert score is not None
@@ -215,51 +230,58 @@ class Evaluation:
             "accuracy_by_class": dict(zip(classes, by_class, strict=True)),
             "computed": self.computed,
         }
-        place = self._place(split_name)
-        write_json(place / "metrics.json", metrics, indent=1)
+        output = self._output_folder(split_name)
+        write_json(output / "metrics.json", metrics, indent=1)
         _write_csv(
-            place / "confusion_matrix.csv",
+            output / "confusion_matrix.csv",
             ["true class", *classes],
             ([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)),
         )
-        sure = predictions.probabilities.amax(1).tolist()
-        said = predictions.predicted.tolist()
+        confidences = predictions.probabilities.amax(1).tolist()
+        predicted = predictions.predicted.tolist()
+        rows = zip(predictions.names, labels.tolist(), predicted, confidences, strict=True)
         _write_csv(
-            place / "predictions.csv",
+            output / "predictions.csv",
             ["file", "label", "predicted", "probability"],
-            (
-                [name, classes[label], classes[guess], f"{probability:.6f}"]
-                for name, label, guess, probability in zip(predictions.names, labels.tolist(), said, sure, strict=True)
-            ),
+            ([name, classes[label], classes[index], f"{confidence:.6f}"] for name, label, index, confidence in rows),
         )
         print(f"{split_name} set, {self.which} checkpoint: {len(labels):,} images")
         print(f"loss {score.loss:.4f}, accuracy {100 * score.accuracy:.2f} %\n")
-        # Columns by number: ten names side by side would not fit a terminal.
+        # The columns have numbers as titles, because the names of ten classes would not fit a terminal.
         head = ["true class, predicted as", *map(str, range(len(classes))), "correct %"]
         body = [
-            [f"{index} {name}", *map(str, row), "-" if share is None else f"{100 * share:.2f}"]
-            for index, (name, row, share) in enumerate(zip(classes, matrix.tolist(), by_class, strict=True))
+            [f"{index} {name}", *map(str, row), "-" if accuracy is None else f"{100 * accuracy:.2f}"]
+            for index, (name, row, accuracy) in enumerate(zip(classes, matrix.tolist(), by_class, strict=True))
         ]
         print(table([head, *body]))
-        print(f"\nwritten to {place}")
+        print(f"\nwritten to {output}")
 
     def _write_unlabelled(
         self, predictions: Predictions, name: str, columns: tuple[str, ...], strip_suffix: bool
     ) -> None:
-        """The two-column form in which Kaggle takes predictions."""
+        """Write the predictions in the two-column format of Kaggle submissions."""
         classes = self.composition.spec.classes
-        place = self._place(name)
+        path = self._output_folder(name) / "predictions.csv"
         files = [str(Path(file).with_suffix("")) if strip_suffix else file for file in predictions.names]
-        said = [classes[guess] for guess in predictions.predicted.tolist()]
-        _write_csv(place / "predictions.csv", columns, zip(files, said, strict=True))
-        print(f"{len(files):,} images predicted; written to {place / 'predictions.csv'}")
+        predicted = [classes[index] for index in predictions.predicted.tolist()]
+        _write_csv(path, columns, zip(files, predicted, strict=True))
+        print(f"{len(files):,} images predicted; written to {path}")
 
-    def _place(self, name: str) -> Path:
+    def _output_folder(self, name: str) -> Path:
         return self.folder.path / "evaluation" / f"{name}-{self.which}"
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """How many images of class i (rows) were taken for class j (columns): int64 `(classes, classes)`."""
+    """The number of images of class i that were predicted as class j, at [i, j].
+
+    Args:
+        labels: the true labels, int64, shape (N,).
+        predicted: the predicted labels, int64, shape (N,).
+        num_classes: the number of classes K.
+
+    Returns:
+        int64, shape (K, K).
+    """
     flat = labels * num_classes + predicted
     return torch.bincount(flat, minlength=num_classes**2).view(num_classes, num_classes)
 

@@ -1,6 +1,6 @@
-"""From the groups `model` and `conv` to a network: built, convolutions swapped, and of a given budget if asked for.
+"""The network of a configuration: built, its convolutions swapped, and its widths scaled to a budget if requested.
 
-Nothing below this file sees a configuration.
+The modules of `convbench.models` and `convbench.convs` never see a configuration.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,19 @@ from convbench.errors import UserError
 from convbench.models.counting import Summary, count_parameters, summarise
 from convbench.models.matching import Candidate, match_budget
 
-_OF_THE_BUDGET = ("match", "match_to")  # keys of `model` that are no arguments of the network
+_BUDGET_KEYS = ("match", "match_to")  # the keys of `model` that are not arguments of the network
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The network whose budget another one was given.
+    """The reference network whose parameter or operation count another network was matched to.
 
     Attributes:
-        quantity: what is alike, `params` or `macs`.
-        conv: convolution of the reference network.
-        params, macs: of the reference network.
-        arguments: what the matched network was given to be alike: `widths`, and `depth` where it has one.
+        quantity: the quantity that was matched: `params`, or `macs` for multiply-accumulate operations.
+        conv: the convolution of the reference network.
+        params: the number of parameters of the reference network.
+        macs: the number of multiply-accumulate operations of the reference network for one image.
+        arguments: the arguments of the matched network that were changed: `widths`, and `depth` if it has one.
     """
 
     quantity: str
@@ -40,24 +41,28 @@ class Matched:
     arguments: dict[str, Any]
 
     def summary(self, of: Summary) -> str:
-        """Say it in a line: `174,787 parameters of standard, matched to -0.3 % with widths 40, 80, 159`."""
-        have, wanted = (of.parameters, self.params) if self.quantity == "params" else (of.macs, self.macs)
-        what = "parameters" if self.quantity == "params" else "MACs"
-        scaled = ", ".join(f"{key} {str(value).strip('[]')}" for key, value in self.arguments.items())
-        return f"{wanted:,} {what} with {self.conv}; matched to {have:,} ({have / wanted - 1:+.1%}) by {scaled}"
+        """A summary in one line: `174,787 parameters with standard; matched to ... (-0.3%) by widths 40, 80, 159`.
+
+        Args:
+            of: the costs of the matched network.
+        """
+        actual, target = (of.parameters, self.params) if self.quantity == "params" else (of.macs, self.macs)
+        unit = "parameters" if self.quantity == "params" else "MACs"
+        changes = ", ".join(f"{key} {str(value).strip('[]')}" for key, value in self.arguments.items())
+        return f"{target:,} {unit} with {self.conv}; matched to {actual:,} ({actual / target - 1:+.1%}) by {changes}"
 
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network fitted to the images it is to see.
+    """A network built for images of a given kind.
 
     Attributes:
-        network: on the CPU, convolutions swapped.
-        name: such as `resnet14`.
-        num_classes: logits.
-        swap: what was swapped and skipped.
-        summary: parameters and multiply-accumulate operations, layer by layer.
-        matched: the network whose budget this one was given, if any.
+        network: the network on the CPU, with its convolutions swapped.
+        name: the name of the network, such as `resnet14`.
+        num_classes: the number of logits.
+        swap: the report on swapped and skipped convolutions.
+        summary: the numbers of parameters and multiply-accumulate operations of each layer.
+        matched: the reference network whose budget this network was matched to; None without matching.
     """
 
     network: nn.Module
@@ -69,10 +74,10 @@ class BuiltNetwork:
 
 
 def build_network(config: DictConfig, spec: ImageSpec) -> BuiltNetwork:
-    """Build the network of a configuration for images of this kind.
+    """Build the network of a configuration for images of the given kind.
 
     Raises:
-        UserError: whatever a user can mend.
+        UserError: if the network, the convolution and the images do not fit together, or no widths match the budget.
     """
     matched = _matched(config, spec)
     network, swap = _swapped(config, config.conv, spec, **(matched.arguments if matched else {}))
@@ -87,15 +92,15 @@ def build_network(config: DictConfig, spec: ImageSpec) -> BuiltNetwork:
 
 
 def _swapped(config: DictConfig, conv: DictConfig, spec: ImageSpec, **arguments: Any) -> tuple[nn.Module, SwapReport]:
-    """The network with its convolutions swapped; `arguments` go before those of its yaml."""
-    network = _plain(config, spec, **arguments)
+    """The network with its convolutions swapped; `arguments` replace those of the configuration."""
+    network = _network_before_swap(config, spec, **arguments)
     option = ConvOption.of(plain_values(conv))
     return swap_convs(network, option.factory, option.skip, config.seed, option.unsupported)
 
 
-def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
-    """The network before the swap, with what the data decides filled in; its weights depend on the seed alone."""
-    keys = {key: value for key, value in plain_values(config.model).items() if key not in _OF_THE_BUDGET}
+def _network_before_swap(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
+    """The network with its original convolutions; its initial weights depend only on the seed and its architecture."""
+    keys = {key: value for key, value in plain_values(config.model).items() if key not in _BUDGET_KEYS}
     given = {"in_channels": spec.channels, "num_classes": _num_classes(config, spec)}
     if keys.get("in_channels") not in (None, spec.channels):
         raise UserError(
@@ -105,14 +110,16 @@ def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
     if "image_size" in keys:
         if keys["image_size"] not in (None, spec.image_size):
             raise UserError(
-                f"the images are {spec.image_size} pixels wide, but the network is for {keys['image_size']}: "
+                f"the images are {spec.image_size} pixels wide, but the network expects {keys['image_size']}: "
                 f"give model.image_size={spec.image_size} or null (model.image_size)"
             )
         given["image_size"] = spec.image_size
     torch.manual_seed(config.seed)
     network = instantiate(keys, "model", **given, **arguments)
     if not isinstance(network, nn.Module):
-        raise UserError(f"{keys['_target_']} gives no network: name a class or function that does (model._target_)")
+        raise UserError(
+            f"{keys['_target_']} does not return an nn.Module: give a class or function that does (model._target_)"
+        )
     smallest = getattr(network, "min_image_size", 1)
     if spec.image_size < smallest:
         raise UserError(
@@ -123,6 +130,7 @@ def _plain(config: DictConfig, spec: ImageSpec, **arguments: Any) -> nn.Module:
 
 
 def _num_classes(config: DictConfig, spec: ImageSpec) -> int:
+    """The number of logits: that of the configuration, or else the number of classes."""
     num_classes: int = config.model.get("num_classes") or len(spec.classes)
     if num_classes < len(spec.classes):
         raise UserError(
@@ -133,9 +141,10 @@ def _num_classes(config: DictConfig, spec: ImageSpec) -> int:
 
 
 def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
-    """Find the widths at which the network has the budget of the same network with another convolution.
+    """Find the widths with which the network has the same budget as its reference network.
 
-    The reference has the convolution `model.match_to` as its yaml says, but this run's `conv.skip`.
+    The reference is the same network with the convolution `model.match_to`, with the arguments of its yaml file but the
+    `conv.skip` of this run. None if no matching is requested.
     """
     quantity, conv = config.model.match, config.model.match_to
     if quantity is None:
@@ -144,15 +153,15 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
     reference_conv.skip = config.conv.skip
 
     def built(conv: DictConfig, **arguments: Any) -> tuple[nn.Module, SwapReport]:
-        with torch.device("meta"):  # shapes are all that is counted
+        with torch.device("meta"):  # counting needs only shapes
             return _swapped(config, conv, spec, **arguments)
 
     def summary_of(network: nn.Module) -> Summary:
         summary = _summary(network, spec)
         if quantity == "macs" and summary.uncounted:
             raise UserError(
-                f"model.match=macs needs to count all multiplications, and {summary.uncounted} cannot be counted: give "
-                "model.match=params, or give the class a method multiply_accumulates (model.match)"
+                f"model.match=macs has to count all multiplications, but {summary.uncounted} cannot be counted: give "
+                "model.match=params, or define the method multiply_accumulates in the class (model.match)"
             )
         return summary
 
@@ -165,8 +174,8 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
     widths = getattr(reference, "widths", None)
     if widths is None:
         raise UserError(
-            f"model.match={quantity} scales the widths of a network, and {type(reference).__name__} has none to scale: "
-            f"choose another model, or leave model.match away (model.match)"
+            f"model.match={quantity} scales the widths of a network, but {type(reference).__name__} has none to scale: "
+            f"choose another model, or omit model.match (model.match)"
         )
     budget = summary_of(reference)
     summary_of(built(config.conv)[0])
@@ -176,11 +185,12 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
 
 
 def _summary(network: nn.Module, spec: ImageSpec) -> Summary:
+    """The costs of a network for one image."""
     try:
         return summarise(network, spec.channels, spec.image_size)
     except UserError:
         raise
-    except RuntimeError as error:  # a network not of ours, which checks nothing before it fails in a layer
+    except RuntimeError as error:  # a network from elsewhere does not check its input before a layer fails
         raise UserError(
             f"the network cannot take {spec.channels}x{spec.image_size}x{spec.image_size} images ({error}): "
             f"try another data.image_size or model"

@@ -1,4 +1,4 @@
-"""One training run, from its configuration to its folder."""
+"""A training run: composition, training, test, and the results in the run folder."""
 
 import contextlib
 import logging
@@ -34,9 +34,10 @@ class TrainingRun:
     """A training run and its folder.
 
     Args:
-        config: what to train, accepted by `convbench.config.schema.check`.
-        folder: the run folder, which holds the configuration already.
-        began: `time.perf_counter()` at its start; for a resumed run, less the seconds of its earlier parts.
+        config: a configuration that `convbench.config.schema.check` accepts.
+        folder: the run folder, which already contains the configuration.
+        began: the value of `time.perf_counter()` at the start of the run, in seconds; for a resumed run, minus the
+            duration of its earlier parts.
     """
 
     def __init__(self, config: DictConfig, folder: RunFolder, began: float) -> None:
@@ -45,10 +46,10 @@ class TrainingRun:
         self.began = began
 
     def execute(self) -> bool:
-        """Compose, describe what was composed, train, test, and write the results.
+        """Build everything, describe it to the loggers, train, test, and write the results.
 
         Returns:
-            Whether a signal came too late to stop this run, so that what follows it has to be stopped.
+            Whether a signal asked to stop too late for this run, so that whatever follows it has to be stopped.
         """
         identity = recorded_identity(self.folder)
         is_new = identity is None and not self.folder.last_checkpoint.exists()
@@ -59,7 +60,7 @@ class TrainingRun:
         self._record_composition(composition)
         training = self._build_training(composition, earlier, is_new)
         if not is_new:
-            self.folder.write_config(self.config)  # the data may have been found in another place
+            self.folder.write_config(self.config)  # the location of the data may have changed
         trainer = self._trainer(training)
         self.folder.update_results(
             swap=[asdict(row) for row in training.swap.rows],
@@ -69,7 +70,7 @@ class TrainingRun:
             computed=[*parts, self._part(training, trainer.progress.epoch, parts)],
         )
         with contextlib.ExitStack() as stack:
-            # Process 0 alone reports; the others train and test with it.
+            # Only process 0 has loggers.
             sinks = self._sinks(training, trainer) if distributed.rank() == 0 else []
             for sink in sinks:
                 stack.enter_context(sink)
@@ -91,6 +92,7 @@ class TrainingRun:
         return trainer.is_stopped
 
     def _record_composition(self, composition: Composition) -> None:
+        """Write the name and the costs of the network to the results."""
         built = composition.built
         self.folder.update_results(
             model=built.name,
@@ -104,7 +106,7 @@ class TrainingRun:
         )
 
     def _build_training(self, composition: Composition, earlier: EarlierChoices, is_new: bool) -> Training:
-        """Load the images, record the identity of those of a new run, and build what trains on them."""
+        """Read the images, record their identity if the run is new, and build everything that trains on them."""
         loaded = composition.source.load()
         if is_new and distributed.rank() == 0:
             identity = asdict(identify(composition.spec, loaded))
@@ -115,7 +117,7 @@ class TrainingRun:
         return build_training(self.config, composition, loaded, earlier)
 
     def _sinks(self, training: Training, trainer: Trainer) -> list[Sink]:
-        """The files of the run folder, then the sinks of the group `logger`, then the diagrams drawn for these."""
+        """The loggers: the run folder, those of the group `logger`, and the diagrams that are sent to the latter."""
         chosen: list[Sink] = [instantiate(node, f"logger.{name}") for name, node in self.config.logger.items()]
         sinks: list[Sink] = [Results(self.folder, self.began, trainer.progress.epoch), *chosen]
         if self.config.engine.watch:
@@ -125,7 +127,13 @@ class TrainingRun:
         return sinks
 
     def _part(self, training: Training, from_epoch: int, earlier: list[dict[str, Any]]) -> dict[str, Any]:
-        """How the part of this run that begins now is computed; warns of what has changed since the part before."""
+        """How the part of the run that starts now is computed; logs a warning on differences from the previous part.
+
+        Args:
+            training: everything that the run trains with.
+            from_epoch: the number of epochs trained before this part.
+            earlier: the earlier parts of the run.
+        """
         engine, images = self.config.engine, training.images
         part = {
             "from_epoch": from_epoch,
@@ -140,10 +148,11 @@ class TrainingRun:
         }
         changed = differences(earlier[-1], part) if earlier else ""
         if changed:
-            log.warning("this part of the run is not computed as the part before it: %s", changed)
+            log.warning("this part of the run and the previous one are computed differently: %s", changed)
         return part
 
     def _trainer(self, training: Training) -> Trainer:
+        """The training loop, resumed from the last checkpoint if there is one."""
         trainer = Trainer(
             step=training.step,
             train=training.train,
@@ -157,13 +166,13 @@ class TrainingRun:
         return trainer
 
     def _record_compilation(self, training: Training, trainer: Trainer) -> None:
-        """Keep what compiling cost and saved, for the decision of later runs."""
+        """Record the time that compilation took and the time of a step, on which later runs base their decision."""
         compilation = training.compilation
         if distributed.rank() == 0 and compilation.seconds is not None and trainer.step_seconds is not None:
             record_compilation(training.measurements, compilation.name, compilation.seconds, trainer.step_seconds)
 
     def _test(self, training: Training, trainer: Trainer) -> None:
-        """Read the test set, once: with the last weights and with those of the best validation accuracy."""
+        """Evaluate the test set with the weights of the last epoch and of the epoch of the best validation accuracy."""
         best = dict(trainer.progress.best)
         test, split = None, training.images.splits.test
         if split is not None and split.labels is not None:
@@ -181,17 +190,18 @@ class TrainingRun:
         if test is None:
             log.info("\nno labelled test set")
         else:
-            of_best = best["test"]
+            best_score = best["test"]
             log.info("\ntest   last epoch             loss %.4f  accuracy %.2f %%", test.loss, 100 * test.accuracy)
             log.info(
                 "test   best val. (epoch %3d)  loss %.4f  accuracy %.2f %%",
                 best["epoch"],
-                of_best["loss"],
-                100 * of_best["accuracy"],
+                best_score["loss"],
+                100 * best_score["accuracy"],
             )
         log.info("everything is in %s", self.folder.path)
 
     def _test_score(self, training: Training, which: str) -> SplitScore:
+        """The score of the network on the test set; `which` names the epoch of its weights in the error message."""
         score = evaluate(training.step.network, training.evaluation("test"), self.config.engine.autocast)
         check_finite(score.loss, f"test loss of the {which} epoch", EVALUATION_ADVICE)
         return score

@@ -1,7 +1,7 @@
-"""What a run trains with, built from a composition and its images in four steps.
+"""The construction of everything that a run trains with, from a composition and its images, in four steps.
 
-The images are placed where batches are made, batches are made of them, the fastest ways to compute the network are
-chosen, and the training step is put together.
+The images are moved to the memory from which batches are assembled, the batches are defined, the implementations of the
+network are chosen, and the training step is assembled.
 """
 
 import inspect
@@ -34,11 +34,11 @@ from convbench.tuning.measurements import MeasurementCache
 
 @dataclass(frozen=True)
 class EarlierChoices:
-    """What a run chose by measuring when it began; a resumed run keeps it, so that its numbers stay the same.
+    """The choices that a run made by measurements when it started; a resumed run keeps them for identical numbers.
 
     Attributes:
-        implementations: name of a convolution -> the implementation chosen for it by `conv.implementation=auto`.
-        compiled: whether the network was compiled; None for a run that begins.
+        implementations: the implementation that `conv.implementation=auto` chose, by the name of the convolution.
+        compiled: whether the network was compiled; None for a new run.
     """
 
     implementations: Mapping[str, str] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class EarlierChoices:
 
 @dataclass(frozen=True)
 class PlacedImages:
-    """The images of this process, where its batches are made of them.
+    """The images of this process, in the memory from which its batches are assembled.
 
     Attributes:
         splits: the images, on the device, or in host memory if they are prefetched.
-        counts: the number of images of each split of `train`, `val` and `test`, over all processes.
-        sharding: which part of each training batch belongs to this process.
-        is_prefetched: whether a thread moves the images of each batch to the device ahead of use.
+        counts: the number of images of each existing split of `train`, `val` and `test`, over all processes.
+        sharding: the part of each training batch that belongs to this process.
+        is_prefetched: whether a thread moves the images of each batch to the device in advance.
     """
 
     splits: Splits
@@ -64,16 +64,16 @@ class PlacedImages:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything a run trains with.
+    """Everything that a run trains with.
 
     Attributes:
         images: the images of this process.
-        step: a training step; `step.network` is the network.
-        train: training batches.
-        renderer: normalises images, and augments those of training.
-        swap: which convolutions were swapped, with the implementations in use.
+        step: the training step; `step.network` is the network.
+        train: the training batches.
+        renderer: normalises all images and augments the training images.
+        swap: the report on swapped convolutions, with the implementations in use.
         compilation: whether the network is compiled, and why.
-        measurements: what was measured on this device.
+        measurements: the cache of the measurements on this device.
     """
 
     images: PlacedImages
@@ -85,7 +85,7 @@ class Training:
     measurements: MeasurementCache
 
     def evaluation(self, split: str) -> EvalBatches:
-        """Batches of `val` or `test`."""
+        """The batches of the split `val` or `test`."""
         images = self.images
         return EvalBatches(getattr(images.splits, split), self.train.batch_size, self.renderer, images.is_prefetched)
 
@@ -93,16 +93,17 @@ class Training:
 def build_training(
     config: DictConfig, composition: Composition, loaded: Splits, earlier: EarlierChoices | None = None
 ) -> Training:
-    """Build what trains on the images of a composition.
+    """Build everything that a run trains with.
 
     Args:
-        config: accepted by `convbench.config.schema.check`.
-        composition: built from the same configuration.
+        config: a configuration that `convbench.config.schema.check` accepts.
+        composition: the composition of the same configuration.
         loaded: all images, in host memory.
-        earlier: what a resumed run chose when it began.
+        earlier: the choices that a resumed run made when it started; None for a new run.
 
     Raises:
-        UserError: if there are fewer images than a batch holds, or the batch cannot be divided as asked for.
+        UserError: if a batch is larger than the training set, it cannot be divided into equal parts, or a CUDA graph is
+            not possible.
     """
     engine, device = config.engine, composition.device
     _check_graph(engine, device)
@@ -112,9 +113,9 @@ def build_training(
     train = _train_batches(config, images, renderer, composition.built.num_classes)
     measurements = MeasurementCache(Path(engine.cache), device)
     swap, compilation = _choose_computation(config, composition, network, train, measurements, earlier)
-    if compilation.is_on and device.type == "cuda":  # on a CPU compiling takes longer than what it replaces
+    if compilation.is_on and device.type == "cuda":  # on a CPU, compiling the augmentation costs more than it saves
         renderer.compile()
-        next(iter(train.epoch(0)))  # compiles now, and not in the time of an epoch
+        next(iter(train.epoch(0)))  # compiles now, so that the time of the first epoch does not include it
     step = TrainStep(
         network=network.train(),
         optimizer=build_optimizer(composition.optimizer, network, device),
@@ -128,19 +129,19 @@ def build_training(
         accumulate=engine.accumulate,
         has_graph=engine.cuda_graph,
     )
-    # Building convolutions of different types must not change the random numbers of dropout.
+    # Seed anew, so that the random numbers of dropout do not depend on the type of the convolutions.
     torch.manual_seed(stable_seed(config.seed, "dropout", *([distributed.rank()] if distributed.rank() else [])))
     return Training(images, step, train, renderer, swap, compilation, measurements)
 
 
 def place_images(loaded: Splits, engine: DictConfig, batch_size: int, device: torch.device) -> PlacedImages:
-    """Divide images between processes and move them to the device, unless they are to be prefetched.
+    """Shard the images over the processes and move them to the device, unless they are prefetched.
 
     Args:
         loaded: all images, in host memory.
         engine: the group `engine` of the configuration.
-        batch_size: images of a batch of all processes.
-        device: where the network computes.
+        batch_size: the number of images of a batch, over all processes.
+        device: the device of the network.
     """
     rank, world_size = distributed.rank(), distributed.world_size()
     if world_size > 1:
@@ -160,7 +161,7 @@ def place_images(loaded: Splits, engine: DictConfig, batch_size: int, device: to
 
 
 def on_device(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """Move a network to a device, in the memory format of the run."""
+    """Move a network to a device, and to the memory format channels_last if requested."""
     network = network.to(device)
     return network.to(memory_format=torch.channels_last) if channels_last else network
 
@@ -183,11 +184,11 @@ def _train_batches(config: DictConfig, images: PlacedImages, renderer: Renderer,
         images.sharding,
         images.is_prefetched,
     )
-    own = config.batch_size // images.sharding.world_size
-    if own % config.engine.accumulate:
+    per_process = config.batch_size // images.sharding.world_size
+    if per_process % config.engine.accumulate:
         raise UserError(
-            f"{own} images a step cannot be split into {config.engine.accumulate} equal parts; give another number "
-            "(engine.accumulate)"
+            f"{per_process} images a step cannot be split into {config.engine.accumulate} equal parts; "
+            "give another number (engine.accumulate)"
         )
     return train
 
@@ -200,7 +201,7 @@ def _choose_computation(
     measurements: MeasurementCache,
     earlier: EarlierChoices | None,
 ) -> tuple[SwapReport, Compilation]:
-    """Choose implementations where they are open, and whether to compile; the first process measures for all."""
+    """Choose the implementations left to `auto`, and whether to compile; process 0 measures for all processes."""
     engine, built = config.engine, composition.built
     earlier = earlier or EarlierChoices()
     batch, _ = next(iter(train.epoch(0)))
@@ -225,8 +226,8 @@ def _choose_computation(
     return swap, compile_network(compilation, network, part, engine.autocast, is_required=is_required)
 
 
-# The argument by which DistributedDataParallel copies buffers before every step; its name changed in torch 2.15.
-_BUFFERS = (
+# The argument that makes DistributedDataParallel copy buffers before every step; its name changed in torch 2.15.
+_BUFFERS_ARGUMENT = (
     "forward_sync_buffers"
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     else "broadcast_buffers"
@@ -234,12 +235,12 @@ _BUFFERS = (
 
 
 def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Exchange gradients with the other processes; buffers, such as running means, stay each process's own."""
-    # The strides of axes of length one, as 1x1 kernels have, mean nothing, and are compared all the same.
+    """Wrap the network to average gradients over the processes; buffers, such as running means, remain local."""
+    # The warning compares the strides of axes of length one, too, as in 1x1 kernels, where strides have no effect.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    buffers: Any = {_BUFFERS: False}
+    buffers: Any = {_BUFFERS_ARGUMENT: False}
     return DistributedDataParallel(
         network,
         device_ids=None if device.index is None else [device.index],

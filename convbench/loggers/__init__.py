@@ -1,1 +1,1 @@
-"""What a run tells: the console, TensorBoard and the files of the run folder."""
+"""The sinks of a training run: the console, TensorBoard and the files of the run folder."""

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a header, a bar over the steps, one row an epoch."""
+"""The console output of a run: a header, a progress bar over the steps, and one row per epoch."""
 
 import contextlib
 import logging
@@ -12,15 +12,16 @@ from convbench.loggers.sink import EpochRow, RunStart, Sink, StepSummary
 
 log = logging.getLogger("convbench")
 
-_SECONDS_BETWEEN_LINES = 30.0  # off a terminal, where no bar shows that a long epoch is alive
+# Without a terminal, and so without a progress bar, lines show the progress of a long epoch.
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Console(Sink):
-    """Reports to the terminal and to the log file; without a terminal, plain lines take the place of the bar."""
+    """Writes to the terminal and to the log file; without a terminal, plain lines replace the progress bar."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        # A job beside others writes to its file alone: no bar of its own across the one terminal.
+        # Jobs that run in parallel share one terminal. They log only to their files and must not draw progress bars.
         handlers = logging.getLogger().handlers
         self._is_quiet = bool(handlers) and all(isinstance(handler, logging.FileHandler) for handler in handlers)
         self._redirect = contextlib.nullcontext() if self._is_quiet else logging_redirect_tqdm()
@@ -29,7 +30,7 @@ class Console(Sink):
         self._epoch = self._steps = 0
 
     def on_run_start(self, run: RunStart) -> None:
-        """Write a line for each fact, and the head of the table of epochs."""
+        """Write a line for each fact, and the header of the table of epochs."""
         self._redirect.__enter__()
         self._is_redirected = True
         width = max(map(len, run.facts))
@@ -42,7 +43,7 @@ class Console(Sink):
         log.info(f"{'':>7}{'loss':>9}{'%':>8}{'loss':>9}{'%':>8}{'':>9}{'' if not temperature else '       '}{'s':>9}")
 
     def on_epoch_start(self, epoch: int, epochs: int, first: int, steps: int) -> None:
-        """Open the bar of an epoch."""
+        """Create the progress bar of an epoch."""
         self._epoch, self._steps = epoch, steps
         self._bar = tqdm(
             total=steps,
@@ -51,17 +52,17 @@ class Console(Sink):
             unit="step",
             leave=False,
             dynamic_ncols=True,
-            disable=True if self._is_quiet else None,  # None: off a terminal
+            disable=True if self._is_quiet else None,  # None disables the bar without a terminal
             file=sys.stderr,
         )
 
     def on_step(self) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         assert self._bar is not None
         self._bar.update()
 
     def on_summary(self, summary: StepSummary) -> None:
-        """Show the running means beside the bar, or now and then in a line."""
+        """Show the running means beside the progress bar, or without a terminal in an occasional line."""
         assert self._bar is not None
         text = f"loss {summary.loss:.3f}, {100 * summary.accuracy:.1f} %"
         if not self._bar.disable:
@@ -71,7 +72,7 @@ class Console(Sink):
             log.info("epoch %d, step %d of %d: %s", self._epoch, summary.index, self._steps, text)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
-        """Write the row of an epoch; a star marks the best validation accuracy so far."""
+        """Write the row of an epoch; an asterisk marks the best validation accuracy so far."""
         self._close_bar()
         temperature = f"{row.temperature:7.2f}" if row.temperature is not None else ""
         log.info(
@@ -82,7 +83,7 @@ class Console(Sink):
         self._last_line = time.monotonic()
 
     def close(self) -> None:
-        """Remove the bar and give the log its handlers back."""
+        """Remove the progress bar and restore the handlers of the log."""
         self._close_bar()
         if self._is_redirected:
             self._redirect.__exit__(None, None, None)

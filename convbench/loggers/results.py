@@ -1,4 +1,4 @@
-"""`metrics.jsonl` and `results.json`, brought up to date after every epoch."""
+"""The files `metrics.jsonl` and `results.json` of a run, updated after every epoch."""
 
 import statistics
 import time
@@ -9,12 +9,13 @@ from convbench.run_folders.folder import RunFolder
 
 
 class Results(Sink):
-    """Writes a row an epoch, and what the run has come to so far.
+    """Writes the metrics of each epoch, and the latest and best results.
 
     Args:
-        folder: of the run.
-        began: `time.perf_counter()` at its start, earlier parts of a resumed run included.
-        epochs_done: before a resumed run goes on; rows of later epochs are dropped.
+        folder: The run folder.
+        began: The value of `time.perf_counter()` at the start of the run. For a resumed run it is earlier by the time
+            that the run has taken before.
+        epochs_done: Number of epochs in the checkpoint of a resumed run; rows of later epochs are removed.
     """
 
     def __init__(self, folder: RunFolder, began: float, epochs_done: int) -> None:
@@ -23,7 +24,7 @@ class Results(Sink):
         self.rows = folder.keep_metrics(epochs_done)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
-        """Add the row; update losses, speed and, where it is the best, the best epoch."""
+        """Add the row of an epoch, and update the losses, the speed and, if `is_best`, the best epoch."""
         self.folder.append_metrics(asdict(row))
         self.rows.append(asdict(row))
         if is_best:
@@ -33,7 +34,7 @@ class Results(Sink):
             train={"loss": row.train_loss, "accuracy": row.train_accuracy},
             val={"loss": row.val_loss, "accuracy": row.val_accuracy},
             epochs_done=row.epoch,
-            # the first epoch pays for warm caches, autotuning and compilation
+            # Medians without the first epoch, whose time includes cold caches, autotuning and compilation.
             seconds_per_epoch=self._median("seconds"),
             images_per_second=self._median("images_per_second"),
             seconds_total=time.perf_counter() - self.began,

@@ -1,6 +1,6 @@
-"""TensorBoard events, with the same tags and the same axis for every run, so that curves overlay.
+"""TensorBoard events, with the same tags and the same x-axis for every run, so that curves can be compared.
 
-The x-axis is the number of training images seen, which stays comparable when batch sizes differ.
+The x-axis is the number of training images seen, which is comparable between runs with different batch sizes.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from convbench.loggers.sink import EpochRow, RunStart, Sink, StepSummary
 
-# The tab CUSTOM SCALARS: training and validation of all runs on one chart.
+# The tab CUSTOM SCALARS shows the training and validation curves of all runs in one chart.
 LAYOUT = {
     "training and validation": {
         "loss": ["Multiline", ["loss/train", "loss/val"]],
@@ -20,20 +20,20 @@ LAYOUT = {
 
 
 class TensorBoard(Sink):
-    """Writes the events of a run into its folder, whose name is the name of the curve."""
+    """Writes TensorBoard events into the run folder, whose name becomes the name of the curves."""
 
     def on_run_start(self, run: RunStart) -> None:
-        """Open the event file; of a resumed run, events after the point where it goes on are dropped."""
+        """Open the event file. TensorBoard drops the events of a resumed run that are later than its checkpoint."""
         self._writer = SummaryWriter(str(run.folder), purge_step=run.images_seen + 1)
         self._writer.add_custom_scalars(LAYOUT)
 
     def on_summary(self, summary: StepSummary) -> None:
-        """Learning rate and temperature, whose shape within an epoch matters."""
-        self._clock(summary.lr, summary.temperature, summary.images_seen)
+        """Write the learning rate and the temperature, which change within an epoch."""
+        self._write_schedules(summary.lr, summary.temperature, summary.images_seen)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
-        """Losses, accuracies and speed of an epoch."""
-        self._clock(row.lr, row.temperature, images_seen)
+        """Write the losses, the accuracies and the speed of an epoch."""
+        self._write_schedules(row.lr, row.temperature, images_seen)
         values = {
             "loss/train": row.train_loss,
             "loss/val": row.val_loss,
@@ -56,11 +56,11 @@ class TensorBoard(Sink):
         self._writer.flush()
 
     def on_run_end(self, choices: Mapping[str, str | float | bool], scores: Mapping[str, float]) -> None:
-        """Write choices and scores for the tab HPARAMS."""
-        # The name "." keeps them from becoming a run beside this one.
+        """Write the chosen options and the final scores for the tab HPARAMS."""
+        # With another run name, SummaryWriter would create a subfolder, which TensorBoard shows as a separate run.
         self._writer.add_hparams(dict(choices), dict(scores), run_name=".")
 
-    def _clock(self, lr: float, temperature: float | None, images_seen: int) -> None:
+    def _write_schedules(self, lr: float, temperature: float | None, images_seen: int) -> None:
         self._writer.add_scalar("lr", lr, images_seen)
         if temperature is not None:
             self._writer.add_scalar("temperature", temperature, images_seen)

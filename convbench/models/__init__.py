@@ -1,1 +1,1 @@
-"""Networks, built from plain `nn.Conv2d`; they know no conv types."""
+"""Networks of plain `nn.Conv2d`, without any import of the convolution types of convbench."""

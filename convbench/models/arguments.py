@@ -1,4 +1,4 @@
-"""What the constructors of all networks check, with the same words."""
+"""Checks of constructor arguments that several networks share."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,15 @@ from convbench.errors import UserError
 
 
 def checked_widths(network: str, widths: Sequence[int] | None, default: Sequence[int]) -> tuple[int, ...]:
-    """The channels of each stage: those given, or the network's own.
+    """Return the given channels of each stage, or the default if they are None.
+
+    Args:
+        network: Name of the network in the error message.
+        widths: Number of channels of each stage, or None.
+        default: Default number of channels of each stage.
 
     Raises:
-        UserError: if there are not as many as stages, or one is below 1.
+        UserError: The number of widths is not the number of stages, or a width is below 1.
     """
     chosen = tuple(default if widths is None else widths)
     if len(chosen) != len(default) or any(width < 1 for width in chosen):
@@ -18,23 +23,28 @@ def checked_widths(network: str, widths: Sequence[int] | None, default: Sequence
 
 
 def check_dropout(dropout: float) -> None:
-    """See that it is a probability below 1.
+    """Check that the dropout probability is at least 0 and below 1.
 
     Raises:
-        UserError: if it is not.
+        UserError: The probability is out of range.
     """
     if not 0 <= dropout < 1:
-        raise UserError(f"a dropout of {dropout} is out of range: give at least 0 and below 1 (model.dropout)")
+        raise UserError(f"dropout {dropout} is out of range: choose a number of at least 0 and below 1 (model.dropout)")
 
 
 def check_image_size(network: str, image_size: int, least: int) -> None:
-    """See that something is left of the image before the linear layers.
+    """Check that the feature maps before the linear layers have at least one pixel.
+
+    Args:
+        network: Name of the network in the error message.
+        image_size: Height and width of the images in pixels.
+        least: Smallest height and width that the network supports.
 
     Raises:
-        UserError: if nothing is.
+        UserError: The images are too small.
     """
     if image_size < least:
         raise UserError(
             f"images of {image_size}x{image_size} are too small for {network}, which needs at least {least}x{least}: "
-            f"give a larger data.image_size, or another model"
+            f"choose another network or larger images (data.image_size)"
         )

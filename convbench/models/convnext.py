@@ -1,7 +1,7 @@
-"""A stack of ConvNeXt blocks: a wide depthwise convolution, then two 1x1 ones with four times the channels between.
+"""ConvNeXt: blocks of a depthwise 7x7 convolution and an inverted bottleneck of two 1x1 convolutions.
 
-Source: Liu et al., "A ConvNet for the 2020s", CVPR 2022, arXiv 2201.03545. The linear layers of the authors' blocks are
-1x1 convolutions here, which are the same, so that a swap of convolutions reaches them.
+Source: Liu et al., "A ConvNet for the 2020s", CVPR 2022, arXiv 2201.03545. The authors' blocks have linear layers
+instead of the equivalent 1x1 convolutions. This implementation uses convolutions, so that a swap can replace them.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel of `(N, C, H, W)`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         last = x.permute(0, 2, 3, 1)
         return functional.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel of `(N, C, H, W)`, of 1e-6 at the start; the authors spare it weight decay.
+    """A learned factor for each channel of `(N, C, H, W)`, initially 1e-6.
 
-    A vector, as those of norms, which the optimizer spares.
+    The authors apply no weight decay to it. The optimizer of convbench applies none to any one-dimensional parameter.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,12 +37,16 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         return x * self.weight[:, None, None]
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise 7x7, norm, 1x1 to four times the channels, GELU, 1x1 back, scaled by channel, added: `(N, C, H, W)`."""
+    """A residual block for `(N, C, H, W)`.
+
+    Depthwise 7x7 convolution, layer norm, 1x1 convolution to 4C channels, GELU, 1x1 convolution to C channels, layer
+    scale, and addition of the input.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,26 +57,28 @@ class ConvNeXtBlock(nn.Module):
         self.scale = LayerScale(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         y = self.reduce(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
         return x + self.scale(y)
 
 
 class ConvNeXt(nn.Module):
-    """Stages of ConvNeXt blocks with halvings between; `(N, in_channels, H, W)` to `(N, num_classes)`.
+    """A ConvNeXt for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
-    Without the stochastic depth of the paper's training. Weights start from a normal draw of deviation 0.02, cut off at
-    two deviations, as published.
+    A layer norm and a 2x2 convolution with stride 2 separate two stages. The stochastic depth of the paper's training
+    is not implemented. Weights are initialised from a normal distribution with standard deviation 0.02, truncated at
+    two standard deviations, as published.
 
     Args:
-        blocks: of each stage; [3, 3, 9, 3] is ConvNeXt-T.
+        blocks: Number of blocks in each stage; [3, 3, 9, 3] is ConvNeXt-T.
         stem: `4x4` (patches of 4x4 pixels, as published), `2x2`, or `3x3` (stride 1, for images of about 32 pixels).
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        widths: channels of each stage; None takes the published 96, 192, 384, 768 (as many as there are stages).
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        widths: Number of channels of each stage. None uses the first of the published 96, 192, 384, 768, one for each
+            stage.
 
     Raises:
-        UserError: for a wrong number of blocks or widths, or a stem that does not exist.
+        UserError: The number of blocks or widths is wrong, or the stem does not exist.
     """
 
     def __init__(
@@ -114,5 +120,5 @@ class ConvNeXt(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
+        """Return the logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
         return self.fc(self.norm(self.features(x).mean((2, 3))))

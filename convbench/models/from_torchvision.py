@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, by name."""
+"""Classification networks of torchvision."""
 
 from typing import Any, cast
 
@@ -6,28 +6,35 @@ from torch import nn
 
 from convbench.errors import UserError
 
-# Networks with a second classifier beside the last layers, which would give logits in pairs while training.
+# Networks with auxiliary classifiers, which return several outputs in training mode unless they are disabled.
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
-# What weight decay would only harm beside norms and biases, as the authors of ViT, Swin and ConvNeXt have it: parts of
-# the names of parameters.
-_SPARED = {"class_token", "pos_embedding", "layer_scale", "relative_position_bias_table", "logit_scale", "cpb_mlp"}
+# Components of the names of parameters without weight decay, in addition to norms and biases, as in the training of the
+# authors of ViT, Swin and ConvNeXt.
+_WITHOUT_WEIGHT_DECAY = {
+    "class_token",
+    "pos_embedding",
+    "layer_scale",
+    "relative_position_bias_table",
+    "logit_scale",
+    "cpb_mlp",
+}
 
 
 def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """A torchvision classification network with random weights.
+    """Create a torchvision classification network with random weights.
 
-    Position embeddings, class tokens and layer scales are to have no weight decay, as its authors have it.
+    Position embeddings, class tokens and layer scales get no weight decay, as in the authors' training.
 
     Args:
-        name: as `torchvision.models.list_models()` spells it, such as `resnet18`.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB. The stems of torchvision take 3; for any other number the first convolution
-            is made anew.
+        name: Name of the network in `torchvision.models.list_models()`, such as `resnet18`.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images. The networks of torchvision take 3
+            channels; for any other number, a new convolution replaces the first one.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: torchvision has no classification network of this name.
     """
-    from torchvision import models  # 1.5 s, only where it is used
+    from torchvision import models  # imported here because the import takes 1.5 s
 
     known = models.list_models(module=models)
     if name not in known:
@@ -37,15 +44,15 @@ def torchvision_classifier(name: str, num_classes: int, in_channels: int) -> nn.
         arguments |= {"aux_logits": False, "init_weights": True}
     network: nn.Module = models.get_model(name, **arguments)
     if in_channels != 3:
-        _widen_stem(network, in_channels)
-    spared = (key for key, _ in network.named_parameters() if _SPARED & set(key.split(".")))
-    cast(Any, network).optimizer_options = {key: {"weight_decay": 0.0} for key in spared}
+        _replace_stem(network, in_channels)
+    undecayed = (key for key, _ in network.named_parameters() if _WITHOUT_WEIGHT_DECAY & set(key.split(".")))
+    cast(Any, network).optimizer_options = {key: {"weight_decay": 0.0} for key in undecayed}
     cast(Any, network).name = name
     return network
 
 
-def _widen_stem(network: nn.Module, in_channels: int) -> None:
-    """Put a convolution for so many channels in the place of the first one, drawn as torchvision draws most of its."""
+def _replace_stem(network: nn.Module, in_channels: int) -> None:
+    """Replace the first convolution by one for `in_channels` channels, with the usual initialisation of torchvision."""
     stems = ((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
     path, stem = next(stems)
     parent, _, child = path.rpartition(".")

@@ -1,17 +1,18 @@
-"""How the weights start in networks in which nothing but the weights keeps the size of what is handed on."""
+"""The initialisation of networks without normalisation layers."""
 
 from torch import nn
 
-_OF_LOGITS = 0.01  # deviation of the weights of the last layer
+_LAST_LAYER_STD = 0.01
 
 
 def initialise_for_relu(network: nn.Module) -> None:
-    """Draw convolutions and linear layers so that each, with the ReLU behind it, keeps the size of the signal.
+    """Initialise convolutions and linear layers so that each layer, followed by a ReLU, preserves the activation scale.
 
-    Weights are normal with a variance of 2 over the numbers that an output is a sum of; biases are zero. PyTorch's own
-    draws have a sixth of that variance, so that a network of ten layers without norms hands on next to nothing, and
-    does not learn. The last linear layer, which gives the logits and has no ReLU behind it, starts with a deviation of
-    0.01, as in the VGG paper: max pools make the signal larger, and large wrong logits make the first steps too long.
+    Weights are drawn from a normal distribution with variance 2 / fan_in. Biases are zero. The default initialisation
+    of PyTorch has a sixth of this variance: in a network of ten layers without norms, the activations vanish and the
+    network does not learn. The last linear layer, which gives the logits and has no ReLU, has a standard deviation of
+    0.01, as in the VGG paper: max pooling increases the activations, and large initial logits make the first steps too
+    long.
 
     Source: He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv 1502.01852.
     """
@@ -21,4 +22,4 @@ def initialise_for_relu(network: nn.Module) -> None:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     if isinstance(layers[-1], nn.Linear):
-        nn.init.normal_(layers[-1].weight, std=_OF_LOGITS)
+        nn.init.normal_(layers[-1].weight, std=_LAST_LAYER_STD)

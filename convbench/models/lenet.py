@@ -1,4 +1,4 @@
-"""LeNet-5 as the CNN lecture has it: sigmoids and average pools.
+"""LeNet-5 with sigmoids and average pooling, as in the CNN lecture.
 
 Source: the CNN lecture notebook (S2), after LeCun et al., "Gradient-Based Learning Applied to Document Recognition",
 1998.
@@ -10,23 +10,24 @@ from torch import Tensor, nn
 
 from convbench.models.arguments import check_image_size, checked_widths
 
-_LEAST = 12  # pixels, of which one is left for the linear layers
+_MIN_IMAGE_SIZE = 12  # in pixels; leaves one pixel for the linear layers
 
 
 class LeNet(nn.Module):
-    """Two 5x5 convolutions with sigmoid and average pool, three linear layers; `(N, C, H, W)` to `(N, num_classes)`.
+    """A LeNet for images `(N, in_channels, image_size, image_size)`; returns logits `(N, num_classes)`.
 
-    Weights start by Xavier and Glorot's uniform draw, as in the lecture: with PyTorch's own the sigmoids keep the
-    network from learning.
+    It has two 5x5 convolutions, each with a sigmoid and average pooling, and three linear layers. Weights have the
+    uniform initialisation of Glorot and Bengio (Xavier), as in the lecture. With the default initialisation of PyTorch,
+    a network with sigmoids does not learn.
 
     Args:
-        image_size: H = W, in pixels; 28 in the lecture.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        widths: channels of the two convolutions; None takes 6 and 16.
+        image_size: Height and width of the images in pixels; 28 in the lecture.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        widths: Number of channels of the two convolutions. None uses 6 and 16.
 
     Raises:
-        UserError: for another number of widths, or too small an image.
+        UserError: The number of widths is not 2, or the images are too small.
     """
 
     def __init__(
@@ -35,9 +36,9 @@ class LeNet(nn.Module):
         super().__init__()
         self.name = "lenet"
         self.widths = first, second = checked_widths(self.name, widths, (6, 16))
-        self.min_image_size = _LEAST
-        check_image_size(self.name, image_size, _LEAST)
-        left = (image_size // 2 - 4) // 2
+        self.min_image_size = _MIN_IMAGE_SIZE
+        check_image_size(self.name, image_size, _MIN_IMAGE_SIZE)
+        feature_size = (image_size // 2 - 4) // 2
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, first, 5, padding=2),
             nn.Sigmoid(),
@@ -48,7 +49,7 @@ class LeNet(nn.Module):
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(second * left * left, 120),
+            nn.Linear(second * feature_size * feature_size, 120),
             nn.Sigmoid(),
             nn.Linear(120, 84),
             nn.Sigmoid(),
@@ -59,5 +60,5 @@ class LeNet(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
+        """Return the logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
         return self.classifier(self.features(x))

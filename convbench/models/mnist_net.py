@@ -1,4 +1,4 @@
-"""The small MNIST network on which from-scratch convolutions were first trained.
+"""The small MNIST network of the write-up on convolutions from scratch.
 
 Source: "Unboxing the blackbox: convolutions" (S4).
 """
@@ -10,24 +10,26 @@ from torch import Tensor, nn
 from convbench.models.arguments import check_dropout, check_image_size, checked_widths
 from convbench.models.initialisation import initialise_for_relu
 
-_LEAST = 16  # pixels, of which one is left for the linear layers
+_MIN_IMAGE_SIZE = 16  # in pixels; leaves one pixel for the linear layers
 
 
 class MnistNet(nn.Module):
-    """Four 3x3 convolutions without padding, two max pools, two linear layers; `(N, C, H, W)` to `(N, num_classes)`.
+    """A network for images `(N, in_channels, image_size, image_size)`; returns logits `(N, num_classes)`.
 
-    The write-up ends in a log-softmax; here it is part of the loss. Weights start as He et al. have it, with a normal
-    draw: with PyTorch's own draws it depends on the seed whether the network learns.
+    It has four 3x3 convolutions without padding, two max-pooling layers and two linear layers. The network of the
+    write-up ends with a log-softmax, which is part of the loss here. Weights have the normal initialisation of He et
+    al. With the default initialisation of PyTorch, the network learns for some seeds only.
 
     Args:
-        image_size: H = W, in pixels; 28 in the write-up, which leaves 96 numbers for the linear layers.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        widths: channels of the four convolutions; None takes 3, 3, 6, 6.
-        dropout: probability, before each linear layer.
+        image_size: Height and width of the images in pixels; 28 in the write-up, which gives the linear layers 96
+            inputs.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        widths: Number of channels of the four convolutions. None uses 3, 3, 6, 6.
+        dropout: Dropout probability before each linear layer.
 
     Raises:
-        UserError: for another number of widths, a dropout out of range, or too small an image.
+        UserError: The number of widths is not 4, the dropout is out of range, or the images are too small.
     """
 
     def __init__(
@@ -42,9 +44,9 @@ class MnistNet(nn.Module):
         check_dropout(dropout)
         self.name = "mnist_net"
         self.widths = one, two, three, four = checked_widths(self.name, widths, (3, 3, 6, 6))
-        self.min_image_size = _LEAST
-        check_image_size(self.name, image_size, _LEAST)
-        left = ((image_size - 4) // 2 - 4) // 2
+        self.min_image_size = _MIN_IMAGE_SIZE
+        check_image_size(self.name, image_size, _MIN_IMAGE_SIZE)
+        feature_size = ((image_size - 4) // 2 - 4) // 2
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, one, 3),
             nn.ReLU(inplace=True),
@@ -60,7 +62,7 @@ class MnistNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(four * left * left, 30),
+            nn.Linear(four * feature_size * feature_size, 30),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(30, num_classes),
@@ -68,5 +70,5 @@ class MnistNet(nn.Module):
         initialise_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
+        """Return the logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
         return self.classifier(self.features(x))

@@ -1,8 +1,8 @@
 """Residual networks whose blocks begin with batch norm and ReLU: pre-activation ResNets and Wide ResNets.
 
-He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016, arXiv 1603.05027; Zagoruyko and Komodakis, "Wide
-Residual Networks", BMVC 2016, arXiv 1605.07146. A shortcut whose shape changes is a 1x1 convolution of what the block's
-first norm and ReLU give; all others are left alone.
+Sources: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016, arXiv 1603.05027; Zagoruyko and Komodakis,
+"Wide Residual Networks", BMVC 2016, arXiv 1605.07146. If a block changes the shape, its shortcut is a 1x1 convolution
+of the output of its first norm and ReLU. All other shortcuts are the identity.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,15 @@ from convbench.models.resnet import BasicBlock, family
 
 
 class PreActBlock(nn.Module):
-    """Norm, ReLU, 3x3, twice, around which the input is added: `(N, C_in, H, W)` to `(N, width, H/stride, W/stride)`.
+    """A residual block of twice batch norm, ReLU and a 3x3 convolution.
+
+    Input `(N, C_in, H, W)`, output `(N, width, H/stride, W/stride)`.
 
     Args:
-        in_channels: C_in.
-        width: output channels.
-        stride: of the first convolution and of the shortcut.
-        dropout: probability, before the second convolution.
+        in_channels: Number of input channels C_in.
+        width: Number of output channels.
+        stride: Stride of the first convolution and of the shortcut.
+        dropout: Dropout probability before the second convolution.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int, dropout: float = 0.0) -> None:
@@ -38,25 +40,25 @@ class PreActBlock(nn.Module):
         self.downsample = nn.Conv2d(in_channels, width, 1, stride, bias=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         activated = self.relu(self.bn1(x))
         shortcut = x if self.downsample is None else self.downsample(activated)
         return self.conv2(self.dropout(self.relu(self.bn2(self.conv1(activated))))) + shortcut
 
 
 class PreActResNet(ResidualNetwork):
-    """A pre-activation ResNet for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+    """A pre-activation ResNet for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
     Args:
-        depth: 8, 14, 20, 32, 44, 56, 110 or another 6n+2 (three stages), or 18, 34 (four stages).
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then a max pool of stride 2), without norm.
-        widths: channels of each stage; None takes the family's own.
-        dropout: probability, before the last layer.
+        depth: Number of layers: 8, 14, 20, 32, 44, 56, 110 or another 6n+2 (three stages), or 18, 34 (four stages).
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then max pooling with stride 2), all without norm.
+        widths: Number of channels of each stage. None uses those of the family.
+        dropout: Dropout probability before the last layer.
 
     Raises:
-        UserError: for a depth, stem, number of widths or dropout that does not exist.
+        UserError: The depth or the stem does not exist, the number of widths is wrong, or the dropout is out of range.
     """
 
     def __init__(
@@ -91,19 +93,20 @@ class PreActResNet(ResidualNetwork):
 
 
 class WideResNet(ResidualNetwork):
-    """A Wide ResNet WRN-depth-factor for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+    """A Wide ResNet WRN-depth-factor for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
     Args:
-        depth: 6n+4: 10, 16, 22, 28, 40 ...
-        factor: channels as a multiple of 16, 32, 64.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then a max pool of stride 2), of 16 channels, without norm.
-        widths: channels of each stage; None takes the factor's.
-        dropout: probability, between the two convolutions of every block (0.3 or 0.4 in the paper).
+        depth: Number of layers, 6n+4: 10, 16, 22, 28, 40 ...
+        factor: Widening factor of the 16, 32 and 64 channels of the stages.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then max pooling with stride 2), with 16 channels and without norm.
+        widths: Number of channels of each stage. None uses `factor`.
+        dropout: Dropout probability between the two convolutions of every block (0.3 or 0.4 in the paper).
 
     Raises:
-        UserError: for a depth, factor, stem, number of widths or dropout that does not exist.
+        UserError: The depth, the factor or the stem does not exist, the number of widths is wrong, or the dropout is
+            out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The frame that residual networks share: a stem, stages of blocks, an average and a linear layer."""
+"""The common structure of residual networks: stem, stages of residual blocks, average pooling and a linear layer."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,10 @@ _STEMS = ("3x3", "3x3_bias", "7x7")
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """A 1x1 convolution with batch norm for a shortcut whose shape changes (option B of the ResNet paper), or None."""
+    """Create the projection of a shortcut (option B of the ResNet paper), or return None for an identity shortcut.
+
+    The projection is a 1x1 convolution with batch norm, for blocks that change the shape.
+    """
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(
@@ -21,28 +24,30 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
 
 
 class ResidualNetwork(nn.Module):
-    """A residual network for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+    """A residual network for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
-    Modules are named as torchvision names those of its ResNets. Weights start as `nn.Conv2d` and `nn.Linear` draw them.
-    The papers start from He's draw, which is larger; a norm behind or before every convolution but a plain stem brings
-    both to the same size.
+    Modules have the names of those of the ResNets of torchvision. Weights have the default initialisation of
+    `nn.Conv2d` and `nn.Linear`. The papers use that of He et al., which has a larger variance. A norm before or after
+    every convolution, except for the stem `3x3_bias`, removes this difference in scale.
 
     Args:
-        name: such as `resnet14`.
-        block: `(in_channels, width, stride)` to a module; the first block of every stage but the first has stride 2.
-        blocks: how many in each stage.
-        widths: handed to the blocks of each stage.
-        expansion: output channels of a block over its width.
-        stem_width: channels of the stem.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        stem: `3x3`, `3x3_bias` (a plain convolution with bias and no norm) or `7x7` (stride 2, then a max pool of
+        name: Name of the network, such as `resnet14`.
+        block: Callable that creates a block from `(in_channels, width, stride)`. The first block of every stage but the
+            first has stride 2.
+        blocks: Number of blocks in each stage.
+        widths: Width of the blocks in each stage.
+        expansion: Number of output channels of a block divided by its width.
+        stem_width: Number of channels of the stem.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        stem: `3x3`, `3x3_bias` (a convolution with bias and without norm) or `7x7` (stride 2, then max pooling with
             stride 2).
-        dropout: probability, before the last layer.
-        norm_last: batch norm and ReLU follow the last stage and not the stem, for blocks that begin with their own.
+        dropout: Dropout probability before the last layer.
+        norm_last: Whether a batch norm and a ReLU follow the last stage instead of the stem. This is the structure for
+            blocks that begin with a norm and a ReLU.
 
     Raises:
-        UserError: for a stem or dropout that does not exist.
+        UserError: The stem does not exist, or the dropout is out of range.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class ResidualNetwork(nn.Module):
         check_dropout(dropout)
         self.name = name
         self.widths = tuple(widths)
-        # Below this many pixels a stage would halve a single row.
+        # The smallest size for which no stage with stride 2 gets an image of a single row.
         self.min_image_size = 2 ** (len(blocks) - 1) * (4 if stem == "7x7" else 1)
         self.norm_last = norm_last
 
@@ -93,7 +98,7 @@ class ResidualNetwork(nn.Module):
         self.fc = nn.Linear(out_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
+        """Return the logits `(N, num_classes)` of images `(N, in_channels, H, W)`."""
         x = self.conv1(x)
         x = self.maxpool(x if self.norm_last else self.relu(self.bn1(x)))
         for stage in self.stages:

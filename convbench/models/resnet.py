@@ -1,9 +1,9 @@
-"""Residual networks of both families, built from plain `nn.Conv2d`.
+"""ResNets of the CIFAR and the ImageNet family, built from plain `nn.Conv2d`.
 
-The CIFAR family (depth 6n+2, three stages of 16/32/64 channels) and the ImageNet family (18, 34, 50, 101, 152; four
-stages of 64/128/256/512) of He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Shortcuts are 1x1
-projections where the shape changes (the paper's option B). Modules are named as torchvision names them, so that the
-weights of its ResNets load where the shapes agree.
+The CIFAR family (depth 6n+2, three stages of 16/32/64 channels) and the ImageNet family (depth 18, 34, 50, 101, 152;
+four stages of 64/128/256/512 channels) are those of He et al., "Deep Residual Learning for Image Recognition", CVPR
+2016. If a block changes the shape, its shortcut is a 1x1 projection (option B of the paper). Modules have the names of
+those in torchvision, so that the weights of its ResNets can be loaded if the shapes agree.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around which the input is added: `(N, C_in, H, W)` to `(N, width, H/stride, W/stride)`."""
+    """A residual block of two 3x3 convolutions, `(N, C_in, H, W)` to `(N, width, H/stride, W/stride)`."""
 
     expansion = 1
 
@@ -34,14 +34,17 @@ class BasicBlock(nn.Module):
         self.downsample = projection(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1: `(N, C_in, H, W)` to `(N, 4*width, H/stride, W/stride)`."""
+    """A residual block of a 1x1, a 3x3 and a 1x1 convolution, the second with the stride.
+
+    Input `(N, C_in, H, W)`, output `(N, 4*width, H/stride, W/stride)`.
+    """
 
     expansion = 4
 
@@ -58,7 +61,7 @@ class Bottleneck(nn.Module):
         self.downsample = projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -66,20 +69,21 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(ResidualNetwork):
-    """A residual network for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+    """A ResNet for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
     Args:
-        depth: 8, 14, 20, 26, 32, 44, 56, 110 (any 6n+2 but 50: CIFAR family) or 18, 34, 50, 101, 152 (ImageNet family).
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        stem: `3x3` (convolution and batch norm), `3x3_bias` (a plain convolution with bias and no norm, the stem of the
-            dog-cat-bird network in "channels selection convolution") or `7x7` (stride 2, batch norm, max pool of
-            stride 2, for images of about 224 pixels).
-        widths: channels of each stage; None takes the family's own.
-        dropout: probability, before the last layer.
+        depth: Number of layers: 8, 14, 20, 26, 32, 44, 56, 110 (any 6n+2 but 50: CIFAR family) or 18, 34, 50, 101, 152
+            (ImageNet family).
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        stem: `3x3` (convolution and batch norm), `3x3_bias` (a convolution with bias and without norm, the stem of the
+            dog-cat-bird network in "channels selection convolution") or `7x7` (convolution with stride 2, batch norm
+            and max pooling with stride 2, for images of about 224 pixels).
+        widths: Number of channels of each stage. None uses those of the family.
+        dropout: Dropout probability before the last layer.
 
     Raises:
-        UserError: for a depth, stem, number of widths or dropout that does not exist.
+        UserError: The depth or the stem does not exist, the number of widths is wrong, or the dropout is out of range.
     """
 
     def __init__(
@@ -108,10 +112,10 @@ class ResNet(ResidualNetwork):
 
 
 def family(depth: int) -> tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...], tuple[int, ...]]:
-    """Block, blocks and widths of each stage, for a depth of either family.
+    """Return the block class, the number of blocks of each stage and the width of each stage for a depth.
 
     Raises:
-        UserError: for a depth of neither.
+        UserError: No family has this depth.
     """
     if depth in _IMAGENET_BLOCKS:
         return Bottleneck if depth >= 50 else BasicBlock, _IMAGENET_BLOCKS[depth], _IMAGENET_WIDTHS

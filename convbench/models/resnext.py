@@ -1,7 +1,7 @@
-"""ResNeXt: bottleneck blocks whose 3x3 convolution has many groups.
+"""ResNeXt: residual networks of bottleneck blocks with grouped 3x3 convolutions.
 
-Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, arXiv 1611.05431. The number of
-groups is what the paper calls cardinality.
+Source: Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, arXiv 1611.05431. The
+paper calls the number of groups cardinality.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,19 @@ _IMAGENET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class ResNeXtBlock(nn.Module):
-    """1x1, grouped 3x3 (with the stride), 1x1: `(N, C_in, H, W)` to `(N, width, H/stride, W/stride)`.
+    """A residual block of a 1x1, a grouped 3x3 and a 1x1 convolution.
+
+    Input `(N, C_in, H, W)`, output `(N, width, H/stride, W/stride)`.
 
     Args:
-        in_channels: C_in.
-        width: output channels.
-        stride: of the 3x3 convolution and of the shortcut.
-        groups: of the 3x3 convolution.
-        bottleneck: its channels as a multiple of the width.
+        in_channels: Number of input channels C_in.
+        width: Number of output channels.
+        stride: Stride of the 3x3 convolution and of the shortcut.
+        groups: Number of groups of the 3x3 convolution.
+        bottleneck: Number of channels of the 3x3 convolution as a multiple of the width.
 
     Raises:
-        UserError: if its channels cannot be split into the groups.
+        UserError: The groups do not divide the channels of the 3x3 convolution.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int, groups: int, bottleneck: float) -> None:
@@ -37,8 +39,8 @@ class ResNeXtBlock(nn.Module):
         inner = round(width * bottleneck)
         if inner < 1 or inner % groups:
             raise UserError(
-                f"a ResNeXt block of width {width} has {inner} channels within, which cannot be split into {groups} "
-                "groups: change model.widths, model.bottleneck or model.groups"
+                f"the 3x3 convolution of a ResNeXt block of width {width} has {inner} channels, which cannot be split "
+                f"into {groups} groups; choose other values (model.widths, model.bottleneck or model.groups)"
             )
         self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
@@ -50,7 +52,7 @@ class ResNeXtBlock(nn.Module):
         self.downsample = projection(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the output; see the class for its shape."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -58,21 +60,23 @@ class ResNeXtBlock(nn.Module):
 
 
 class ResNeXt(ResidualNetwork):
-    """A ResNeXt for `(N, in_channels, H, W)` images; returns logits `(N, num_classes)`.
+    """A ResNeXt for images `(N, in_channels, H, W)`; returns logits `(N, num_classes)`.
 
     Args:
-        depth: 20, 29, 38 or another 9n+2 (three stages, for small images), or 50, 101 (four stages).
-        groups: of every 3x3 convolution, the cardinality.
-        bottleneck: channels of the 3x3 convolutions as a multiple of the stage's width: 2 for the published 29-layer
-            network of 8 groups of 64 channels, 0.5 for the published 50-layer one of 32 groups of 4 channels.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then a max pool of stride 2); of a quarter of the first width.
-        widths: output channels of each stage; None takes the published 256, 512, 1024 (and 2048).
-        dropout: probability, before the last layer.
+        depth: Number of layers: 20, 29, 38 or another 9n+2 (three stages, for small images), or 50, 101 (four stages).
+        groups: Number of groups of every 3x3 convolution, the cardinality.
+        bottleneck: Number of channels of the 3x3 convolutions as a multiple of the width of the stage: 2 for the
+            published 29-layer network with 8 groups of 64 channels, 0.5 for the published 50-layer network with 32
+            groups of 4 channels.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        stem: `3x3`, `3x3_bias` or `7x7` (stride 2, then max pooling with stride 2), with a quarter of the first width.
+        widths: Number of output channels of each stage. None uses the published 256, 512, 1024 (and 2048).
+        dropout: Dropout probability before the last layer.
 
     Raises:
-        UserError: for a depth, stem, number of widths or dropout that does not exist, or channels that cannot be split.
+        UserError: The depth or the stem does not exist, the number of widths is wrong, the dropout is out of range, or
+            the groups do not divide the channels.
     """
 
     def __init__(

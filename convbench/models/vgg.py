@@ -1,4 +1,4 @@
-"""VGG networks: blocks of 3x3 convolutions, each with a max pool, and three linear layers.
+"""VGG networks: blocks of 3x3 convolutions, max pooling after each block, and three linear layers.
 
 Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015, arXiv
 1409.1556; the CNN lecture notebook (S2).
@@ -16,24 +16,25 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
-    """Blocks of 3x3 convolutions, then linear layers; `(N, C, H, W)` to `(N, num_classes)`.
+    """A VGG network for images `(N, in_channels, image_size, image_size)`; returns logits `(N, num_classes)`.
 
-    Weights start as He et al. have it, with a normal draw: with PyTorch's own draws, or the published deviation of
-    0.01, a network without norms hands on next to nothing, and does not learn. (The authors started the deeper ones
-    from a trained shallow one.)
+    Weights have the normal initialisation of He et al. With the default initialisation of PyTorch, or the published
+    standard deviation of 0.01, the activations of a network without norms vanish, and it does not learn. The authors
+    initialised the deeper networks from a trained shallow one.
 
     Args:
-        blocks: convolutions of each block: [1, 1, 2, 2, 2] is VGG-11, [2, 2, 3, 3, 3] VGG-16.
-        hidden: units of the two hidden linear layers; 4096 as published.
-        norm: batch norm behind each convolution, which then has no bias.
-        image_size: H = W, in pixels.
-        num_classes: logits.
-        in_channels: 1 for grey, 3 for RGB.
-        widths: channels of each block; None takes the published 64, 128, 256, 512, 512 (as many as there are blocks).
-        dropout: probability, behind each hidden linear layer.
+        blocks: Number of convolutions of each block: [1, 1, 2, 2, 2] is VGG-11, [2, 2, 3, 3, 3] is VGG-16.
+        hidden: Number of units of the two hidden linear layers; 4096 as published.
+        norm: Whether a batch norm follows each convolution, which then has no bias.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of logits.
+        in_channels: Number of input channels, 1 for grey and 3 for RGB images.
+        widths: Number of channels of each block. None uses the first of the published 64, 128, 256, 512, 512, one for
+            each block.
+        dropout: Dropout probability after each hidden linear layer.
 
     Raises:
-        UserError: for a wrong number of blocks or widths, a dropout out of range, or too small an image.
+        UserError: The number of blocks or widths is wrong, the dropout is out of range, or the images are too small.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class VGG(nn.Module):
                 channels = width
             stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         self.features = nn.Sequential(*stages)
-        left = image_size // 2 ** len(blocks)
+        feature_size = image_size // 2 ** len(blocks)
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * left * left, hidden),
+            nn.Linear(channels * feature_size * feature_size, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
@@ -82,5 +83,5 @@ class VGG(nn.Module):
         initialise_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
+        """Return the logits `(N, num_classes)` of images `(N, in_channels, image_size, image_size)`."""
         return self.classifier(self.features(x))

@@ -1,1 +1,1 @@
-"""What is read out of finished runs."""
+"""Comparisons of finished runs: statistics, tables, figures, the HTML page and TensorBoard curves."""

@@ -1,4 +1,4 @@
-"""What speaks against believing a comparison, in sentences."""
+"""Warnings about the validity of a comparison, as sentences."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,52 +11,57 @@ from convbench.run_folders.record import RunRecord
 
 
 def caveats(comparison: Comparison, runs: Sequence[RunRecord]) -> list[str]:
-    """What a reader has to know before believing any of it.
+    """Return the warnings that a reader needs to judge a comparison, one sentence each.
 
     Args:
         comparison: the variants.
-        runs: all that were found, those that have not finished among them.
+        runs: all runs that were found, including those that have not finished.
     """
     return [
-        *_of_runs(runs),
-        *_of_pairing(comparison),
-        *_of_configs(comparison),
-        *_of_accuracies(comparison),
-        *_of_images(comparison),
+        *_unfinished_runs(runs),
+        *_seeds(comparison),
+        *_other_varied_keys(comparison),
+        *_accuracies(comparison),
+        *_images(comparison),
         *computation.caveats(comparison),
-        *_of_old_runs(comparison),
+        *_incomplete_records(comparison),
     ]
 
 
-def _of_runs(runs: Sequence[RunRecord]) -> Iterator[str]:
+def _unfinished_runs(runs: Sequence[RunRecord]) -> Iterator[str]:
     unfinished = [run for run in runs if run.status != "finished"]
     for run in unfinished[:MOST_NAMED]:
-        yield f"{run.folder.name} is not in it: {run.status}" + (f", {run.error}" if run.error else "")
+        yield f"{run.folder.name} is left out: {run.status}" + (f", {run.error}" if run.error else "")
     if len(unfinished) > MOST_NAMED:
-        yield f"{len(unfinished) - MOST_NAMED} more runs are not in it: they are not finished"
+        yield f"{len(unfinished) - MOST_NAMED} more runs are left out: they are not finished"
 
 
-def _of_pairing(comparison: Comparison) -> Iterator[str]:
+def _seeds(comparison: Comparison) -> Iterator[str]:
+    """Warn of variants with too few runs, duplicate seeds or seeds that other variants lack."""
     single = [variant.label for variant in comparison.variants if len(variant.finished) == 1]
     if single:
-        yield f"one run says nothing of spread: {named(single)} (n=1)"
+        yield f"a single run does not show how much results vary between seeds: {named(single)} (n=1)"
     none = [variant.label for variant in comparison.variants if not variant.finished]
     if none:
         yield f"no run has finished: {named(none)}"
-    twice = [
+    duplicated = [
         variant.label
         for variant in comparison.variants
         if len(variant.finished) < sum(run.status == "finished" for run in variant.runs)
     ]
-    if twice:
-        yield f"several runs have one seed, of which the latest counts: {named(twice)}"
+    if duplicated:
+        yield f"several runs have the same seed, and only the latest of them counts: {named(duplicated)}"
     for block in comparison.blocks():
         sets = {frozenset(variant.finished) for variant in block if variant.finished}
         if len(sets) > 1:
-            yield f"not all have the same seeds, of which each pair is compared on the common ones: {_labels(block)}"
+            yield (
+                "the variants do not all have the same seeds, so each pair is compared on its common seeds: "
+                f"{_labels(block)}"
+            )
 
 
-def _of_configs(comparison: Comparison) -> Iterator[str]:
+def _other_varied_keys(comparison: Comparison) -> Iterator[str]:
+    """Warn of variants that are compared although they differ in other keys, too."""
     for block in comparison.blocks():
         others = [
             key
@@ -67,19 +72,22 @@ def _of_configs(comparison: Comparison) -> Iterator[str]:
             yield f"{_labels(block)} differ in more than {', '.join(comparison.by)}: {', '.join(others)}"
 
 
-def _of_accuracies(comparison: Comparison) -> Iterator[str]:
-    """Runs without one, networks that have learned nothing."""
+def _accuracies(comparison: Comparison) -> Iterator[str]:
+    """Warn of runs without a valid accuracy, accuracies at the level of chance and constant predictions."""
     split = compared_split(comparison.variants)
     finished = [run for variant in comparison.variants for run in variant.finished.values()]
     without = [run.folder.name for run in finished if not is_share(run.score(split, "accuracy"))]
     if without:
-        yield f"no accuracy from 0 to 1 on the {SPLITS[split]} images, so accuracies leave out: {named(without)}"
-    guessing = [variant for variant in comparison.variants if is_at_chance(accuracies(variant, split))]
-    if guessing:
-        chance = ", ".join(sorted({f"{accuracies(variant, split).chance:.3g} %" for variant in guessing}))
         yield (
-            f"not better than guessing, which is right in {chance}, so these networks have learned nothing that the "
-            f"{SPLITS[split]} images show: {named([variant.label for variant in guessing])}"
+            f"no accuracy from 0 to 1 on the {SPLITS[split]} images, so these runs are left out of the accuracies: "
+            f"{named(without)}"
+        )
+    at_chance = [variant for variant in comparison.variants if is_at_chance(accuracies(variant, split))]
+    if at_chance:
+        chance = ", ".join(sorted({f"{accuracies(variant, split).chance:.3g} %" for variant in at_chance}))
+        yield (
+            f"the accuracy is not better than that of guessing, {chance}, so the {SPLITS[split]} images do not show "
+            f"that these networks have learned anything: {named([variant.label for variant in at_chance])}"
         )
     for variant in comparison.variants:
         one_class = [str(seed) for seed, run in variant.finished.items() if run.score(split, "predicted_classes") == 1]
@@ -87,8 +95,8 @@ def _of_accuracies(comparison: Comparison) -> Iterator[str]:
             yield f"{variant.label}: one and the same class is predicted for every image at seed {named(one_class)}"
 
 
-def _of_images(comparison: Comparison) -> Iterator[str]:
-    """Runs that are pooled and did not have the same images; variants that were not tested on the same ones."""
+def _images(comparison: Comparison) -> Iterator[str]:
+    """Warn of runs of one variant that had different images, and of variants that were tested on different images."""
     split = compared_split(comparison.variants)
     for variant in comparison.variants:
         if differing := _differing_splits(list(variant.finished.values())):
@@ -97,13 +105,13 @@ def _of_images(comparison: Comparison) -> Iterator[str]:
     for block in comparison.blocks():
         if split in _differing_splits([run for variant in block for run in variant.finished.values()]):
             yield (
-                f"not all were tested on the same {SPLITS[split]} images, so differences may come from these: "
-                f"{_labels(block)}"
+                f"not all runs were tested on the same {SPLITS[split]} images, so differences may come from the "
+                f"images: {_labels(block)}"
             )
 
 
 def _differing_splits(runs: Sequence[RunRecord]) -> list[str]:
-    # Digests of pixels and digests of files of the same images differ, so only those of one kind are compared.
+    # Digests of pixels and of files differ even for the same images, so only digests of one kind are compared.
     digests: dict[tuple[str, str], set[str]] = {}
     for run in runs:
         for key, digest in run.digests().items():
@@ -112,19 +120,19 @@ def _differing_splits(runs: Sequence[RunRecord]) -> list[str]:
     return [split for split in SPLITS if split in differing]
 
 
-def _of_old_runs(comparison: Comparison) -> Iterator[str]:
-    """Runs whose records lack what a judgement needs."""
+def _incomplete_records(comparison: Comparison) -> Iterator[str]:
+    """Warn of runs of older versions, whose records lack the number of images or how the run was computed."""
     split = compared_split(comparison.variants)
     runs = [run for variant in comparison.variants for run in variant.finished.values()]
     uncounted = [run.folder.name for run in runs if images_of(run, split) is None]
     if uncounted:
         yield (
-            f"the records do not say how many {SPLITS[split]} images there were, so verdicts go by the seeds alone: "
-            f"{named(uncounted)}"
+            f"the records do not state the number of {SPLITS[split]} images, so only the variation between seeds is "
+            f"tested: {named(uncounted)}"
         )
     unrecorded = [run.folder.name for run in runs if not run.records_parts]
     if unrecorded:
-        yield f"the records, of an older version, do not say all of how runs were computed: {named(unrecorded)}"
+        yield f"the records are of an older version and do not fully state how runs were computed: {named(unrecorded)}"
 
 
 def _labels(block: Sequence[Variant]) -> str:

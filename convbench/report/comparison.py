@@ -1,4 +1,4 @@
-"""A comparison of runs: variants, columns, sentences and curves, before anything of it is written."""
+"""A comparison of runs as data: variants, columns, sentences and curves. `writing` writes it to files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from convbench.report.statistics import estimate
 from convbench.report.variants import Comparison, Variant, sort_into_variants
 from convbench.run_folders.record import check_keys, find_runs
 
-MOST_CURVES = 40  # variants that are drawn: those of the best validation accuracy
+MOST_CURVES = 40  # maximum number of variants whose curves are drawn: those with the best accuracy
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,17 @@ class Report:
     """A comparison, ready to be written.
 
     Attributes:
-        title: what was compared.
+        title: the folders that were compared.
         comparison: the variants.
-        columns: of the table.
-        best: for each column the variant that is better than all others by more than chance, or None.
-        findings, warnings: sentences.
-        drawn: numbers of the variants whose curves are drawn.
-        curves: of the drawn variants, None where a variant has no finished run.
-        routing: of the drawn variants, a curve for each layer.
+        columns: the columns of the table.
+        best: for each column the variant that is significantly better than every other variant, or None.
+        findings: sentences on the differences between variants.
+        warnings: sentences on the validity of the comparison.
+        drawn: the indices of the variants whose curves are drawn.
+        curves: index of a drawn variant -> its learning curves; variants without a finished run are left out.
+        routing: index of a drawn variant -> the routing curves of its layers.
         points: accuracy and costs of each variant.
-        split: whose accuracy is compared, `test` or `val`.
+        split: the split whose accuracy is compared, `test` or `val`.
     """
 
     title: str
@@ -50,22 +51,26 @@ class Report:
     split: str = "test"
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each variant, with plain values: for each column mean, standard deviation and half interval."""
+        """The table as plain values, a row for each variant.
+
+        A row holds the keys that vary, the number `n` of finished runs, and for each column the mean, the standard
+        deviation (`..._deviation`) and half the 95 % confidence interval of the mean (`..._half_interval`).
+        """
         return [self._row(variant) for variant in self.comparison.variants]
 
     def _row(self, variant: Variant) -> dict[str, Any]:
         row: dict[str, Any] = {**variant.keys, "n": len(variant.finished)}
         for column in self.columns:
             values = column.values(variant)
-            found = estimate(values) if values else None
-            row[column.key] = None if found is None else found.mean
-            row[f"{column.key}_deviation"] = None if found is None else found.deviation
-            row[f"{column.key}_half_interval"] = None if found is None else found.half_width
+            result = estimate(values) if values else None
+            row[column.key] = None if result is None else result.mean
+            row[f"{column.key}_deviation"] = None if result is None else result.deviation
+            row[f"{column.key}_half_interval"] = None if result is None else result.half_width
         return row
 
     @property
     def summary(self) -> str:
-        """One line on what was read."""
+        """A line with the numbers of runs and variants and the keys that are compared."""
         variants = self.comparison.variants
         finished = sum(len(variant.finished) for variant in variants)
         compared = ", ".join(self.comparison.by) or "nothing varies"
@@ -76,16 +81,19 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
     """Read runs and compare them.
 
     Args:
-        folders: of runs, or with runs somewhere below.
-        settings: how.
+        folders: run folders, or folders that contain run folders at any depth.
+        settings: how to compare the runs.
 
     Raises:
-        UserError: if no run has begun there, or a key to compare by does not vary.
+        UserError: if the folders contain no run that has begun, or if a key to compare by is unknown or has the same
+            value in all runs.
     """
     found = find_runs(folders)
     begun = [run for run in found.runs if run.has_begun]
     if not begun:
-        raise UserError(f"there are no runs in {', '.join(map(str, folders))}: give the folder of a sweep (folders)")
+        raise UserError(
+            f"there are no runs in {', '.join(map(str, folders))}: give folders of runs or of sweeps (folders)"
+        )
     check_keys(settings.by or (), begun)
     comparison = sort_into_variants(begun, settings.by, settings.reference)
     unknown = [key for key in comparison.by if key not in comparison.keys]
@@ -109,10 +117,10 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
         best=[column.best(variants, settings.test) for column in chosen],
         findings=findings(comparison, settings),
         warnings=[
-            *(f"{place} cannot be read: {why}" for place, why in found.broken),
+            *(f"{folder} cannot be read: {reason}" for folder, reason in found.broken),
             *caveats(comparison, found.runs),
             *(
-                [f"figures show the {MOST_CURVES} variants of the best accuracy, of {len(variants)}"]
+                [f"figures show only the {MOST_CURVES} variants with the best accuracy, out of {len(variants)}"]
                 if len(variants) > MOST_CURVES
                 else []
             ),

@@ -1,4 +1,4 @@
-"""What the runs of a variant measured: one number for each seed, and for accuracies on how many images."""
+"""Measurements of the runs of a variant: a number for each seed, and for accuracies the number of images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,18 @@ from typing import Any, TypeGuard
 from convbench.report.variants import Variant
 from convbench.run_folders.record import RunRecord
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}  # as results.json and as a person calls them
+SPLITS = {"train": "training", "val": "validation", "test": "test"}  # name in results.json -> name in the report
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of each run.
+    """A number for each run of a variant.
 
     Attributes:
-        values: seed -> number; an accuracy in percent.
-        images: of an accuracy, on how many it was measured, the fewest of all runs; None for what is no accuracy and
-            for runs that do not say it.
-        chance: accuracy in percent that guessing reaches; None where that is not known.
+        values: seed -> number; accuracies are in percent.
+        images: the number of images on which an accuracy was measured, the smallest of all runs; None for other
+            quantities, and if no run records it.
+        chance: the accuracy of guessing, in percent; None if it is not known.
     """
 
     values: Mapping[int, float]
@@ -28,13 +28,14 @@ class Measured:
 
 
 def accuracies(variant: Variant, score: str) -> Measured:
-    """Accuracies in percent; runs left out that have none from 0 to 1.
+    """Accuracies of the finished runs of a variant in percent; runs without an accuracy from 0 to 1 are left out.
 
-    They are counts of images: what a run says of them is taken, or worked out from its accuracy and the size of the
-    split. Accuracies of older runs, of which the size is not known, are taken as they are.
+    An accuracy is computed from the number of correct images and the number of images. A run without the number of
+    correct images gets it from its accuracy, by rounding. The accuracy of an older run, which does not record the
+    number of images, is used unchanged.
 
     Args:
-        variant: whose finished runs are asked.
+        variant: the variant.
         score: `test`, `val`, `best.test` or `best.val`.
     """
     values, images = {}, []
@@ -52,17 +53,17 @@ def accuracies(variant: Variant, score: str) -> Measured:
 
 
 def is_share(value: Any) -> TypeGuard[float]:
-    """Whether it can be an accuracy."""
+    """Whether a value can be an accuracy: a finite number from 0 to 1."""
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
 
 
 def images_of(run: RunRecord, score: str) -> int | None:
-    """Of the split of a score, as the score itself or the run says; None for a run that says neither."""
+    """The number of images on which a score was measured; None for older runs, which do not record it."""
     split = score.rpartition(".")[2]
     count = run.score(score, "images") or run.images(split)
     return int(count) if count else None
 
 
 def compared_split(variants: Sequence[Variant]) -> str:
-    """The split whose accuracy is compared: `test`, or `val` where no run has a labelled test set."""
+    """The split whose accuracy is compared: `test`, or `val` if no run has a test accuracy."""
     return "test" if any(accuracies(variant, "test").values for variant in variants) else "val"

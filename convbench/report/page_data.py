@@ -1,4 +1,4 @@
-"""What the page of a comparison shows, as plain values."""
+"""The content of the page of a comparison, as plain values."""
 
 import os
 from datetime import datetime
@@ -15,11 +15,11 @@ from convbench.run_folders.record import RunRecord
 
 
 def page_data(report: Report, output: Path) -> dict[str, Any]:
-    """What `index.html` shows.
+    """The content of `index.html`, in the format of `page.write_page`.
 
     Args:
         report: the comparison.
-        output: the folder of the page, from which links to run folders lead.
+        output: the folder of the page; links to run folders are relative to it.
     """
     shown = {column.key: column for column in report.columns}
     return {
@@ -31,7 +31,7 @@ def page_data(report: Report, output: Path) -> dict[str, Any]:
         "findings": report.findings,
         "keys": report.comparison.keys,
         "columns": [
-            {"key": "n", "title": "n", "unit": "", "help": "finished runs, each of its own seed", "better": None},
+            {"key": "n", "title": "n", "unit": "", "help": "finished runs with different seeds", "better": None},
             *(
                 {
                     "key": key,
@@ -93,7 +93,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
                 "id": "curves",
                 "title": "Learning curves",
                 "kind": "lines",
-                "note": "band: one standard deviation over seeds to each side; seconds and images are means over seeds",
+                "note": "band: ± one standard deviation over seeds; seconds and images are means over seeds",
                 "x_options": _options(X_AXES),
                 "y_options": _options(Y_AXES),
                 "series": [_series(index, curve) for index, curve in report.curves.items()],
@@ -105,7 +105,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
                 "id": "pareto",
                 "title": "Accuracy against cost",
                 "kind": "points",
-                "note": "bars: 95 % interval of the mean; joined: no other variant is cheaper and better in the mean",
+                "note": "bars: 95 % interval of the mean; line: Pareto front of cost and mean accuracy",
                 "x_options": [{"key": key, "title": title, "log": True} for key, title in COSTS.items()],
                 "y_options": [{"key": "accuracy", "title": f"{SPLITS[report.split]} accuracy (%)", "log": False}],
                 "points": [
@@ -126,7 +126,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
                 "id": "routing",
                 "title": "Learned routing",
                 "kind": "lines",
-                "note": "of convolutions that mix kernels for each image, a curve for each layer, means over seeds",
+                "note": "only convolutions that mix kernels for each image; a curve for each layer; means over seeds",
                 "x_options": _options({"epochs": X_AXES["epochs"]}),
                 "y_options": _options(ROUTING),
                 "series": [_series(index, curve) for index, layers in report.routing.items() for curve in layers],

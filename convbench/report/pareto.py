@@ -1,4 +1,4 @@
-"""Which variants are worth their cost: no other is both cheaper and better."""
+"""Pareto fronts of accuracy and cost: the variants for which no other variant is both cheaper and better."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,14 @@ COSTS = {"params": "parameters", "macs": "MACs an image", "seconds_per_epoch": "
 
 @dataclass
 class Point:
-    """Of a variant.
+    """Mean costs and mean accuracy of a variant.
 
     Attributes:
-        costs: cost -> mean over its runs; those that it lacks left out.
-        mean, low, high: accuracy in percent and its 95 % interval (the mean itself where the runs have no spread);
-            None for no finished run.
-        front: cost -> whether no other variant is both cheaper and better.
+        costs: cost -> mean over the runs of the variant; costs that no run records are left out.
+        mean: the mean accuracy in percent; None if no finished run has an accuracy.
+        low, high: the ends of the 95 % confidence interval of the mean, equal to `mean` if the runs do not differ or
+            there is only one; None if `mean` is None.
+        front: cost -> whether the variant is on the Pareto front of this cost and accuracy.
     """
 
     costs: dict[str, float]
@@ -29,20 +30,20 @@ class Point:
 
     @property
     def bar(self) -> list[list[float]] | None:
-        """What matplotlib takes as an error bar; None for no finished run."""
+        """The error bar as the `yerr` of matplotlib, shape (2, 1); None if there is no mean accuracy."""
         if self.mean is None or self.low is None or self.high is None:
             return None
         return [[self.mean - self.low], [self.high - self.mean]]
 
 
 def pareto_points(variants: Sequence[Variant], split: str) -> list[Point]:
-    """A point for each variant, in their order, with the accuracy on a split."""
+    """A point for each variant, in the order of `variants`, with the accuracy on a split."""
     points = [_point(variant, split) for variant in variants]
     for cost in COSTS:
-        order = [point for point in points if point.mean is not None and cost in point.costs]
-        order.sort(key=lambda point: (point.costs[cost], -(point.mean or 0.0)))
+        by_cost = [point for point in points if point.mean is not None and cost in point.costs]
+        by_cost.sort(key=lambda point: (point.costs[cost], -(point.mean or 0.0)))
         best = float("-inf")
-        for point in order:
+        for point in by_cost:
             assert point.mean is not None
             point.front[cost] = point.mean > best
             best = max(best, point.mean)
@@ -50,10 +51,10 @@ def pareto_points(variants: Sequence[Variant], split: str) -> list[Point]:
 
 
 def _point(variant: Variant, split: str) -> Point:
-    costs = {cost: estimate(list(values.values())).mean for cost in COSTS if (values := variant.of_each(cost))}
-    reached = list(accuracies(variant, split).values.values())
-    if not reached:
+    costs = {cost: estimate(list(by_seed.values())).mean for cost in COSTS if (by_seed := variant.of_each(cost))}
+    values = list(accuracies(variant, split).values.values())
+    if not values:
         return Point(costs)
-    found = estimate(reached)
-    half = found.half_width or 0.0
-    return Point(costs, found.mean, found.mean - half, found.mean + half)
+    accuracy = estimate(values)
+    half_width = accuracy.half_width or 0.0
+    return Point(costs, accuracy.mean, accuracy.mean - half_width, accuracy.mean + half_width)

@@ -1,4 +1,4 @@
-"""How a comparison is made, as `conf/compare.yaml` has it."""
+"""The settings of a comparison, as in `conf/compare.yaml`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,16 @@ from convbench.config.schema import check
 
 @dataclass(frozen=True)
 class Settings:
-    """What a person can choose of a comparison.
+    """The settings of a comparison.
 
     Attributes:
-        by: keys that are compared; None for `conv` where it varies, else all that varies.
-        reference: the option that others are compared with.
-        difference: points of accuracy that one would like to be able to see.
-        target_accuracy: of the validation set, in percent; None for one that all variants reach.
-        test: `t` or `wilcoxon`.
+        by: the keys to compare; None for `conv` if it varies, otherwise for all keys that vary.
+        reference: the option or value that comes first and that the others are compared with.
+        difference: the difference in accuracy that the runs should be able to detect, in percentage points. The
+            findings tell how many seeds or test images this takes.
+        target_accuracy: the validation accuracy, in percent, for the number of epochs to reach it; None for one that
+            all variants reach.
+        test: the statistical test, `t` or `wilcoxon`, see `statistics.difference`.
     """
 
     by: tuple[str, ...] | None
@@ -29,7 +31,7 @@ class Settings:
 
 
 def settings_of(config: DictConfig) -> Settings:
-    """Take over the keys of `conf/compare.yaml`, checked by `convbench.config.schema`."""
+    """Convert a configuration of `conf/compare.yaml`, which has to be checked by `convbench.config.schema` before."""
     by = [config.by] if isinstance(config.by, str) else config.by
     return Settings(
         by=tuple(map(str, by)) if by else None,
@@ -43,8 +45,11 @@ def settings_of(config: DictConfig) -> Settings:
 def default_settings(**changes: Any) -> Settings:
     """The settings of `conf/compare.yaml`, some of them changed.
 
+    Args:
+        **changes: the names of settings and their values.
+
     Raises:
-        UserError: if there is no such setting, or its value is not allowed.
+        UserError: if a setting is unknown or its value is not allowed.
     """
     loaded = OmegaConf.load(conf_folder() / "compare.yaml")
     assert isinstance(loaded, DictConfig)

@@ -1,11 +1,11 @@
-"""What runs say of a number and of the difference between two variants: intervals, tests, how many seeds it would take.
+"""Statistics over runs: confidence intervals of means and differences, significance tests and sample sizes.
 
-Runs are paired by seed: the same seed gives two convolutions the same order of images, the same augmentation and, where
-shapes agree, the same initial weights, so what these do to a run cancels out in the difference.
+Runs are paired by seed. The same seed gives two convolutions the same order of images, the same augmentation and, where
+shapes agree, the same initial weights. The effects of these on a run cancel out in the difference.
 
-All numbers are rounded to `DIGITS` decimals, so that floating-point noise is no difference: 85.7 - 85.4 and 85.3 - 85.0
-are both three images of a thousand and have to be equal, for tests by ranks as well as for the question whether there
-is any spread.
+Numbers are rounded to `DIGITS` decimals, so that rounding errors are not taken for differences: 85.7 - 85.4 and
+85.3 - 85.0 are both three images of a thousand. They have to be equal for rank tests, and for telling whether values
+differ at all.
 """
 
 import math
@@ -17,12 +17,12 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
-SIGNIFICANT = 0.05
-DIGITS = 9  # of percentages, seconds and megabytes alike; below anything that can be measured
-_POWER = 0.8  # the usual chance of seeing what is there, by which the number of seeds is planned
-_MOST_SEEDS = 1000
-_MOST_EXACT = 50  # runs up to which all arrangements of ranks are counted; their number is exact in float64
+LEVEL = 0.95  # confidence level of the intervals
+SIGNIFICANT = 0.05  # a p-value below this is significant
+DIGITS = 9  # decimals of percentages, seconds and megabytes; finer than any measurement
+_POWER = 0.8  # the usual power for planning the number of seeds
+_MAX_SEEDS = 1000
+_MAX_EXACT_RUNS = 50  # maximum number of runs for exact rank tests, whose counts are then exact in float64
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Estimate:
     """A mean over runs.
 
     Attributes:
-        n: runs.
-        mean: of them.
-        deviation: standard deviation between runs; None for one run.
-        half_width: of the 95 % interval of the mean, by Student's t; None where there is nothing to judge it by: for
-            one run, and where all runs gave the same number.
+        n: the number of runs.
+        mean: the mean over the runs.
+        deviation: the standard deviation between runs; None for one run.
+        half_width: half the width of the 95 % confidence interval of the mean, by Student's t; None for one run, and if
+            all runs gave the same number.
     """
 
     n: int
@@ -44,32 +44,32 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, spread and interval of at least one number."""
+    """Mean, standard deviation and confidence interval of at least one number."""
     n, mean = len(values), statistics.fmean(values)
     if n < 2:
         return Estimate(n, mean, None, None)
     if len({round(value, DIGITS) for value in values}) == 1:
         return Estimate(n, mean, 0.0, None)
-    # statistics.stdev computes in fractions, exactly and a hundred times as slowly
+    # statistics.stdev computes exactly, with fractions, which is a hundred times slower.
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return Estimate(n, mean, deviation, _quantile(n - 1) * deviation / math.sqrt(n))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two variants, first minus second, by what differs between seeds.
+    """The difference between two variants, first minus second, as measured over seeds.
 
     Attributes:
-        n: pairs; where there are none, runs of the smaller group.
-        mean: difference of the means.
-        half_width: of its 95 % interval; None where there is no spread to judge it by.
-        p: of the test that there is no difference; None for fewer than two pairs, without spread, and for fewer than
-            `fewest` runs.
-        deviation: of the differences; without pairs, what it would be if the runs were paired and independent. None
-            for fewer than two pairs.
-        is_paired: whether runs of the same seeds were compared.
-        fewest: pairs, or runs of each of two groups of the same size, with which the test can call anything
-            significant.
+        n: the number of pairs; for unpaired runs, the number of runs of the smaller group.
+        mean: the difference of the means.
+        half_width: half the width of its 95 % confidence interval; None if there are too few runs or they do not vary.
+        p: the p-value of the null hypothesis that there is no difference; None if `half_width` is None, and for fewer
+            than `fewest` pairs or runs.
+        deviation: the standard deviation of the differences; for unpaired runs, its value if the runs were paired and
+            independent. None for fewer than two pairs, or fewer than two runs of a variant.
+        is_paired: whether runs with the same seed were paired.
+        fewest: the smallest number of pairs, or of runs in each of two groups of the same size, for which the test can
+            give a significant result.
     """
 
     n: int
@@ -82,29 +82,30 @@ class Difference:
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float], test: str = "t") -> Difference:
-    """Compare two variants over the seeds that both have, or, where there are none, as independent groups.
+    """Compare two variants, paired by the seeds that both have, or as independent groups if they share no seed.
 
     Args:
-        first: seed -> value.
-        second: the same of the other variant.
-        test: `t`, Student's (Welch's without pairs), or `wilcoxon`, signed ranks (rank sums, Mann and Whitney's), which
-            assumes less and needs six pairs (four runs of each). Ranks that tie share their mean, pairs without a
-            difference are left out, and up to 50 runs all arrangements are counted, so that p is exact. The interval is
-            Student's in both cases.
+        first: seed -> value of the first variant.
+        second: seed -> value of the second variant.
+        test: `t` for Student's paired t-test (Welch's t-test for unpaired runs), or `wilcoxon` for Wilcoxon's
+            signed-rank test (the rank-sum test of Mann and Whitney for unpaired runs). The rank tests assume less and
+            need six pairs (four runs of each variant). Tied values get their mean rank, pairs without a difference are
+            left out, and p is exact for up to 50 pairs (50 runs in total). The confidence interval is Student's
+            (Welch's) for both tests.
     """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return _unpaired(_rounded(first), _rounded(second), test)
     differences = [round(first[seed] - second[seed], DIGITS) for seed in seeds]
-    of_mean = estimate(differences)
+    result = estimate(differences)
     fewest = 2 if test == "t" else _fewest_pairs()
     p = None
-    if of_mean.half_width and of_mean.deviation and of_mean.n >= fewest:
+    if result.half_width and result.deviation and result.n >= fewest:
         if test == "wilcoxon":
-            p = _signed_ranks(differences)
+            p = _signed_rank_p(differences)
         else:
-            p = _two_sided(of_mean.mean * math.sqrt(of_mean.n) / of_mean.deviation, of_mean.n - 1)
-    return Difference(of_mean.n, of_mean.mean, of_mean.half_width, p, of_mean.deviation, True, fewest)
+            p = _student_p(result.mean * math.sqrt(result.n) / result.deviation, result.n - 1)
+    return Difference(result.n, result.mean, result.half_width, p, result.deviation, True, fewest)
 
 
 def _rounded(values: Mapping[int, float]) -> list[float]:
@@ -112,7 +113,7 @@ def _rounded(values: Mapping[int, float]) -> list[float]:
 
 
 def _unpaired(first: Sequence[float], second: Sequence[float], test: str) -> Difference:
-    """Welch's t-test, or the rank sums of Mann and Whitney."""
+    """Compare two independent groups by Welch's t-test or the rank-sum test of Mann and Whitney."""
     one, other = estimate(first), estimate(second)
     n, mean = min(one.n, other.n), one.mean - other.mean
     fewest = 2 if test == "t" else _fewest_of_each()
@@ -121,84 +122,96 @@ def _unpaired(first: Sequence[float], second: Sequence[float], test: str) -> Dif
     deviation = math.hypot(one.deviation, other.deviation)
     if deviation == 0:
         return Difference(n, mean, None, None, 0.0, False, fewest)
-    errors = [one.deviation**2 / one.n, other.deviation**2 / other.n]
-    freedom = sum(errors) ** 2 / (errors[0] ** 2 / (one.n - 1) + errors[1] ** 2 / (other.n - 1))
-    error = math.sqrt(sum(errors))
+    variances = [one.deviation**2 / one.n, other.deviation**2 / other.n]  # of the two means
+    dof = sum(variances) ** 2 / (variances[0] ** 2 / (one.n - 1) + variances[1] ** 2 / (other.n - 1))
+    standard_error = math.sqrt(sum(variances))
     p = None
     if test == "t":
-        p = _two_sided(mean / error, freedom)
+        p = _student_p(mean / standard_error, dof)
     elif 2 / math.comb(one.n + other.n, one.n) < SIGNIFICANT:
-        p = _rank_sums(first, second)
-    return Difference(n, mean, _quantile(freedom) * error, p, deviation, False, fewest)
+        p = _rank_sum_p(first, second)
+    return Difference(n, mean, _quantile(dof) * standard_error, p, deviation, False, fewest)
 
 
-def _two_sided(t: float, freedom: float) -> float:
-    return float(2 * stats.t.sf(abs(t), freedom))
+def _student_p(t: float, dof: float) -> float:
+    """Two-sided p-value of Student's t with a number of degrees of freedom."""
+    return float(2 * stats.t.sf(abs(t), dof))
 
 
 def _fewest_pairs() -> int:
-    """Pairs of which the two most extreme of all 2**n patterns of signs are less than 5 %."""
+    """The smallest number of pairs n for which the signed-rank test can give p < 5 %; its smallest p is 2 / 2**n."""
     return next(n for n in range(1, 100) if 2 / 2**n < SIGNIFICANT)
 
 
 def _fewest_of_each() -> int:
-    """The same of all ways to draw n of 2 n runs."""
+    """The smallest size n of two groups for which the rank-sum test can give p < 5 %; its smallest p is 2/C(2n, n)."""
     return next(n for n in range(1, 100) if 2 / math.comb(2 * n, n) < SIGNIFICANT)
 
 
-def _signed_ranks(differences: Sequence[float]) -> float:
-    """Wilcoxon's test (1945): how many of all patterns of signs have a sum of ranks as extreme as the one found."""
-    there = np.array([value for value in differences if value])
-    if len(there) > _MOST_EXACT:
-        return float(stats.wilcoxon(there, correction=True, method="asymptotic").pvalue)
-    ranks = _doubled_ranks(np.abs(there))
-    ways = np.zeros(ranks.sum() + 1)  # by the sum of the ranks that are positive
-    ways[0] = 1
+def _signed_rank_p(differences: Sequence[float]) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test (1945), exact for up to 50 pairs.
+
+    The null distribution counts the sums of positive ranks over all patterns of signs.
+    """
+    nonzero = np.array([value for value in differences if value])
+    if len(nonzero) > _MAX_EXACT_RUNS:
+        return float(stats.wilcoxon(nonzero, correction=True, method="asymptotic").pvalue)
+    ranks = _doubled_ranks(np.abs(nonzero))
+    counts = np.zeros(ranks.sum() + 1)  # index: sum of the positive ranks
+    counts[0] = 1
     for rank in ranks:
-        ways[rank:] += ways[:-rank].copy()
-    return _tails(ways, int(ranks[there > 0].sum()))
+        counts[rank:] += counts[:-rank].copy()
+    return _exact_p(counts, int(ranks[nonzero > 0].sum()))
 
 
-def _rank_sums(first: Sequence[float], second: Sequence[float]) -> float:
-    """Mann and Whitney's test (1947): how many of all ways to draw the first group have so extreme a sum of ranks."""
-    if len(first) + len(second) > _MOST_EXACT:
+def _rank_sum_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p-value of the rank-sum test of Mann and Whitney (1947), exact for up to 50 runs.
+
+    The null distribution counts the sums of ranks over all ways to choose the first group.
+    """
+    if len(first) + len(second) > _MAX_EXACT_RUNS:
         return float(stats.mannwhitneyu(first, second, method="asymptotic").pvalue)
     ranks = _doubled_ranks(np.array([*first, *second]))
-    ways = np.zeros((len(first) + 1, ranks.sum() + 1))  # by how many are drawn, and the sum of their ranks
-    ways[0, 0] = 1
+    counts = np.zeros((len(first) + 1, ranks.sum() + 1))  # indices: number of chosen runs, sum of their ranks
+    counts[0, 0] = 1
     for rank in ranks:
-        ways[1:, rank:] += ways[:-1, :-rank].copy()
-    return _tails(ways[-1], int(ranks[: len(first)].sum()))
+        counts[1:, rank:] += counts[:-1, :-rank].copy()
+    return _exact_p(counts[-1], int(ranks[: len(first)].sum()))
 
 
 def _doubled_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, of equal values their mean, times two: whole numbers."""
+    """Ranks times two, which are integers even if tied values get their mean rank."""
     return np.rint(2 * stats.rankdata(values)).astype(int)
 
 
-def _tails(ways: np.ndarray, found: int) -> float:
-    """Twice the smaller share of arrangements that lie at `found` or beyond."""
-    return float(min(1.0, 2 * min(ways[: found + 1].sum(), ways[found:].sum()) / ways.sum()))
+def _exact_p(counts: np.ndarray, statistic: int) -> float:
+    """Two-sided p-value: twice the smaller tail of a null distribution, `statistic` included.
+
+    Args:
+        counts: the number of arrangements for each value of the statistic from 0 on.
+        statistic: the observed value.
+    """
+    return float(min(1.0, 2 * min(counts[: statistic + 1].sum(), counts[statistic:].sum()) / counts.sum()))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Probabilities of several tests, made larger so that among all of them 5 % stays 5 % (Holm, 1979)."""
+    """P-values of several tests, adjusted so that the family-wise error rate is controlled (Holm, 1979)."""
     adjusted = [0.0] * len(ps)
-    so_far = 0.0
+    largest = 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        so_far = max(so_far, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = so_far
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
     return adjusted
 
 
 def seeds_needed(deviation: float, wanted: float) -> int | None:
-    """How many pairs a paired t-test needs to see a difference of `wanted` in four cases of five; None above 1000.
+    """The number of pairs for which a paired t-test detects a difference with a power of 80 %; None above 1000.
 
     Args:
-        deviation: of the differences, as seen so far, above 0.
-        wanted: the difference, in the same unit, above 0.
+        deviation: the standard deviation of the differences between pairs, above 0.
+        wanted: the difference to detect, in the same unit, above 0.
     """
-    low, high = 2, _MOST_SEEDS
+    low, high = 2, _MAX_SEEDS
     if _power(high, wanted / deviation) < _POWER:
         return None
     while low < high:
@@ -211,10 +224,11 @@ def seeds_needed(deviation: float, wanted: float) -> int | None:
 
 
 def _power(n: int, effect: float) -> float:
-    """Chance that a two-sided paired t-test sees a difference of `effect` standard deviations."""
+    """Power of a two-sided paired t-test with n pairs for a difference of `effect` standard deviations."""
     return float(stats.nct.sf(_quantile(n - 1), n - 1, effect * math.sqrt(n)))
 
 
 @cache
-def _quantile(freedom: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+def _quantile(dof: float) -> float:
+    """Quantile of Student's t for a two-sided confidence interval with a number of degrees of freedom."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, dof))

@@ -1,4 +1,4 @@
-"""Runs for TensorBoard that stand for a variant: the mean of its seeds, and one standard deviation to each side."""
+"""TensorBoard runs for each variant: the mean over seeds, and one standard deviation below and above it."""
 
 import shutil
 from pathlib import Path
@@ -12,24 +12,24 @@ _TAGS = {
     "accuracy/train": ("train_accuracy", 0.01),
     "accuracy/val": ("val_accuracy", 0.01),
 }
-_RUNS = {"mean": "mean", "low": "mean - sigma", "high": "mean + sigma"}
+_RUN_NAMES = {"mean": "mean", "low": "mean - sigma", "high": "mean + sigma"}
 
 
 def write_tensorboard(report: Report, folder: Path) -> None:
-    """Write runs `VARIANT/mean`, `VARIANT/mean - sigma` and `VARIANT/mean + sigma`, with the tags of a single run.
+    """Write runs `VARIANT/mean`, `VARIANT/mean - sigma` and `VARIANT/mean + sigma`, with the tags of a training run.
 
     Args:
         report: the comparison.
-        folder: to write to; what an earlier report left there is removed.
+        folder: the folder to write to; an existing one is removed first.
     """
-    from torch.utils.tensorboard import SummaryWriter  # PyTorch: seconds
+    from torch.utils.tensorboard import SummaryWriter  # here, as importing PyTorch takes seconds
 
     from convbench.loggers.tensorboard import LAYOUT
 
     shutil.rmtree(folder, ignore_errors=True)
     for index, curve in report.curves.items():
         name = folder_name(report.comparison.variants[index].label)
-        for part, title in _RUNS.items():
+        for part, title in _RUN_NAMES.items():
             with SummaryWriter(str(folder / name / title)) as writer:
                 writer.add_custom_scalars(LAYOUT)
                 for tag, (quantity, factor) in _TAGS.items():

@@ -1,4 +1,4 @@
-"""Runs sorted into variants: the same configuration but for the seed."""
+"""Grouping of runs into variants, whose configurations differ in the seed only."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,18 +9,18 @@ from typing import Any
 from convbench.config.options import GROUPS
 from convbench.run_folders.record import RunRecord
 
-# What says where or on which occasion a run took place; never a variant of its own.
-_INCIDENTAL = ("seed", "resume", "sweep.", "logger", "datasets", "engine.cache", "engine.threads")
+# Prefixes of the keys that do not separate variants: the seed, and keys that do not change what is trained.
+_IGNORED_PREFIXES = ("seed", "resume", "sweep.", "logger", "datasets", "engine.cache", "engine.threads")
 
 
 @dataclass
 class Variant:
-    """Runs of one configuration.
+    """The runs of one configuration.
 
     Attributes:
-        config: flat, dotted key -> value; what may differ between runs of a variant left out.
-        runs: all of them.
-        keys: what sets it apart from the other variants, key -> value as text.
+        config: the flat configuration, dotted key -> value, without the keys that may differ between runs of a variant.
+        runs: all runs of the variant, including unfinished ones.
+        keys: key -> value as text, for the keys that vary between variants.
     """
 
     config: dict[str, Any]
@@ -29,21 +29,25 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """For a person: `standard`, or `standard, optimizer.lr=0.1`."""
+        """The name in reports, such as `standard` or `standard, optimizer.lr=0.1`."""
         groups = [value for key, value in self.keys.items() if key in GROUPS]
         others = [f"{key}={value}" for key, value in self.keys.items() if key not in GROUPS]
         return ", ".join(groups + others) or "all runs"
 
     @cached_property
     def finished(self) -> dict[int, RunRecord]:
-        """Seed -> run; of two runs with one seed the one that ended later."""
+        """Seed -> finished run; of several runs with the same seed the one that ended last."""
         runs = [run for run in self.runs if run.status == "finished" and run.seed is not None]
         runs.sort(key=lambda run: run.ended_at)
         latest = {run.seed: run for run in runs if run.seed is not None}
         return {seed: latest[seed] for seed in sorted(latest)}
 
     def of_each(self, score: str) -> dict[int, float]:
-        """Seed -> a number of its run, `SPLIT.NAME` or a key of the results; runs that lack it left out."""
+        """Seed -> a number of the results of its run; runs without the number are left out.
+
+        Args:
+            score: a key of `results.json`, such as `params`, or `SPLIT.NAME`, such as `test.loss`.
+        """
         split, _, name = score.rpartition(".")
         values = {
             seed: run.score(split, name) if split else run.results.get(name) for seed, run in self.finished.items()
@@ -53,12 +57,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Variants, and what sets them apart.
+    """Variants and the keys that vary between them.
 
     Attributes:
-        variants: in the order of their labels, the reference first.
-        keys: all that varies; groups by the option chosen.
-        by: those of them that are being compared.
+        variants: the variants, sorted by the values of their keys, the reference first.
+        keys: all keys that vary; a group stands for the option that was chosen from it.
+        by: the keys that are compared.
     """
 
     variants: list[Variant]
@@ -66,7 +70,7 @@ class Comparison:
     by: list[str]
 
     def blocks(self) -> list[list[Variant]]:
-        """Variants that differ in nothing but what is compared; all of them, where no two are so alike."""
+        """Groups of variants that differ in the compared keys only; a single group if no two variants do."""
         blocks: dict[tuple[str, ...], list[Variant]] = defaultdict(list)
         others = [key for key in self.keys if key not in self.by]
         for variant in self.variants:
@@ -80,77 +84,94 @@ def sort_into_variants(runs: Iterable[RunRecord], by: Sequence[str] | None, refe
     """Group runs by configuration.
 
     Args:
-        runs: those that have begun.
-        by: keys to compare; None for `conv` where it varies, else for all that varies.
-        reference: the option or value that comes first and that others are compared with.
+        runs: runs that have begun.
+        by: the keys to compare; None for `conv` if it varies, otherwise for all keys that vary.
+        reference: the option or value that comes first and that the others are compared with.
     """
     grouped: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
-        grouped[run.variant_hash or _fingerprint(run)].append(run)
+        grouped[run.variant_hash or _config_text(run)].append(run)
     variants = [Variant(flatten(members[0].config), members) for members in grouped.values()]
     keys = _varied_keys(variants)
     for variant in variants:
         variant.keys = {key: _value(variant, key) for key in keys}
     chosen = list(by) if by else (["conv"] if "conv" in keys else keys)
-    variants.sort(key=lambda variant: (reference not in variant.keys.values(), _natural(variant.keys.values())))
+    variants.sort(
+        key=lambda variant: (reference not in variant.keys.values(), _natural_sort_key(variant.keys.values()))
+    )
     return Comparison(variants, keys, chosen)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration as dotted keys, without what says only where and when."""
+    """A nested configuration as dotted key -> value, without what does not separate variants.
+
+    The seed and the keys that do not change what is trained are left out. In paths, the folder of the data sets is
+    removed.
+    """
     datasets = str(config.get("datasets") or "")
 
-    def without_place(value: Any) -> Any:
+    def relative_to_datasets(value: Any) -> Any:
         is_inside = datasets and isinstance(value, str) and value.startswith(datasets)
         return value.removeprefix(datasets) if is_inside else value
 
-    return {name: without_place(value) for name, value in _walk(config) if not name.startswith(_INCIDENTAL)}
+    return {
+        name: relative_to_datasets(value)
+        for name, value in _dotted_items(config)
+        if not name.startswith(_IGNORED_PREFIXES)
+    }
 
 
 def incidental_of_engine(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the engine that `flatten` leaves out."""
-    return {name: value for name, value in _walk(config) if name.startswith(_INCIDENTAL) and name.startswith("engine.")}
+    """The keys of the group `engine` that `flatten` leaves out, with their values."""
+    return {
+        name: value
+        for name, value in _dotted_items(config)
+        if name.startswith(_IGNORED_PREFIXES) and name.startswith("engine.")
+    }
 
 
-def _walk(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted_items(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _walk(value, f"{name}.")
+            yield from _dotted_items(value, f"{name}.")
         else:
             yield name, value
 
 
-def _fingerprint(run: RunRecord) -> str:
+def _config_text(run: RunRecord) -> str:
     return repr(sorted(flatten(run.config).items()))
 
 
 def _varied_keys(variants: Sequence[Variant]) -> list[str]:
-    """Groups of which different options were taken, then keys that differ where the options are the same."""
+    """Groups from which different options were chosen, then keys that differ between variants with the same options."""
     groups = [group for group in GROUPS if len({_value(variant, group) for variant in variants}) > 1]
     keys = set()
-    # Sorted into those that took the same options, so that what an option brings along is no key of its own.
-    alike: dict[tuple[str, ...], list[Variant]] = defaultdict(list)
+    # Keys are compared between variants with the same options only: the keys that come with an option do not vary by
+    # themselves.
+    by_options: dict[tuple[str, ...], list[Variant]] = defaultdict(list)
     for variant in variants:
-        alike[tuple(_value(variant, group) for group in groups)].append(variant)
-    for members in alike.values():
+        by_options[tuple(_value(variant, group) for group in groups)].append(variant)
+    for members in by_options.values():
         keys |= _differing(members)
     keys |= {key for key in _differing(variants) if key.partition(".")[0] not in groups}
     return [*groups, *sorted(keys - set(groups))]
 
 
 def _differing(variants: Sequence[Variant]) -> set[str]:
-    seen: dict[str, Any] = dict(variants[0].config) if variants else {}
-    names = set(seen)
+    """The keys that not all variants have, or that do not have the same value in all variants."""
+    first: dict[str, Any] = dict(variants[0].config) if variants else {}
+    names = set(first)
     differing: set[str] = set()
     for variant in variants[1:]:
         differing |= names ^ variant.config.keys()
         names |= variant.config.keys()
-        differing |= {key for key, value in variant.config.items() if key in seen and seen[key] != value}
+        differing |= {key for key, value in variant.config.items() if key in first and first[key] != value}
     return differing
 
 
 def _value(variant: Variant, key: str) -> str:
+    """The value of a key, or the chosen option of a group, as text; `-` if the variant lacks it."""
     if key in GROUPS:
         run = variant.runs[0]
         return run.conv if key == "conv" else run.choice(key)
@@ -158,8 +179,8 @@ def _value(variant: Variant, key: str) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _natural(values: Iterable[str]) -> tuple[tuple[float, str], ...]:
-    """An order in which 9 comes before 10."""
+def _natural_sort_key(values: Iterable[str]) -> tuple[tuple[float, str], ...]:
+    """A sort key by which numbers are sorted by value, 9 before 10, and come before other texts."""
 
     def key(value: str) -> tuple[float, str]:
         try:

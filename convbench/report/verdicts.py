@@ -1,15 +1,15 @@
-"""Which of two variants is better: the one place that decides it, for sentences, stars and files alike.
+"""Verdicts on which of two variants is better. Sentences, stars and files all use this module.
 
-Two sources of chance have to be excluded, each by itself. *Seeds*: another seed would have given another accuracy; the
-spread between runs tells how much. *Test images*: another draw of test images would have given another difference,
-whatever the number of seeds, for all runs are tested on the same ones. How much that is depends on which images the
-networks disagree on, and results hold no predictions; but there is a least: a difference of k images net is the less
-likely by chance the fewer images are in dispute, and those are at least k, all of them won by the same variant. For
-that case McNemar's exact test (1947; for comparing classifiers: Dietterich, 1998) gives p = 2 * 0.5**k. What it cannot
-tell from chance, no pairing of the images can: fewer than six images net are never a finding.
+Two sources of chance have to be excluded, each by itself. *Seeds*: another seed would have given another accuracy. The
+spread between runs tells how much. *Test images*: another draw of test images would have given another difference, for
+any number of seeds, as all runs are tested on the same images. By how much depends on the images on which the networks
+disagree, and results hold no predictions. But there is a lower bound. A net difference of k images is the less likely
+by chance, the fewer images the networks disagree on. These are at least k images, and exactly k if the same variant is
+right on all of them. For this case McNemar's exact test (1947; for comparing classifiers: Dietterich, 1998) gives
+p = 2 * 0.5**k. No other case gives a smaller p, so a net difference of fewer than six images is never a finding.
 
-The p of a verdict is the larger of the two (an intersection-union test: Berger, 1982), so its size is at most that of
-the test over seeds. The interval has both as independent parts.
+The p of a verdict is the larger one of the two (an intersection-union test: Berger, 1982), so its type I error rate is
+at most that of the test over seeds. The confidence interval treats the two sources as independent.
 """
 
 import math
@@ -23,9 +23,9 @@ from scipy import stats
 from convbench.report.measured import Measured
 from convbench.report.statistics import DIGITS, SIGNIFICANT, Difference, difference, estimate, holm
 
-ALL_PAIRS = 5  # variants up to which each is compared with each; beyond, with one
-FEWEST_IMAGES = next(k for k in range(1, 100) if 2 * 0.5**k < SIGNIFICANT)
-_NORMAL = float(stats.norm.ppf(1 - SIGNIFICANT / 2))
+ALL_PAIRS = 5  # maximum number of variants for which all pairs are compared
+FEWEST_IMAGES = next(k for k in range(1, 100) if 2 * 0.5**k < SIGNIFICANT)  # smallest significant net difference
+_NORMAL_QUANTILE = float(stats.norm.ppf(1 - SIGNIFICANT / 2))
 
 _T = TypeVar("_T")
 Obstacle = Literal["one run", "no spread", "too few runs", "at chance"]
@@ -33,16 +33,16 @@ Obstacle = Literal["one run", "no spread", "too few runs", "at chance"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """On two variants, first minus second.
+    """The verdict on the difference between two variants, first minus second.
 
     Attributes:
-        seeds: what the spread between runs says.
-        images: that both were measured on; None where that is not known, or is no accuracy.
+        seeds: the difference as measured over seeds.
+        images: the number of images on which both were tested; None if it is not known or the number is no accuracy.
         obstacle: why there is no verdict; None if there is one.
-        half_width: of the 95 % interval of the difference, seeds and images together; None where the runs have no
-            spread.
-        p: that such a difference comes by chance: the larger one of seeds and images; None if there is no verdict.
-        adjusted: the same, for several comparisons at once.
+        half_width: half the width of the 95 % confidence interval of the difference, over seeds and images; None if
+            `seeds.half_width` is None.
+        p: the larger p-value of seeds and images; None if there is no verdict.
+        adjusted: `p`, adjusted for several comparisons; None if there is no verdict.
     """
 
     seeds: Difference
@@ -54,84 +54,100 @@ class Verdict:
 
     @property
     def low(self) -> float:
-        """Of the interval."""
+        """The lower end of the confidence interval, or the mean if there is no interval."""
         return self.seeds.mean - (self.half_width or 0.0)
 
     @property
     def high(self) -> float:
-        """Of the interval."""
+        """The upper end of the confidence interval, or the mean if there is no interval."""
         return self.seeds.mean + (self.half_width or 0.0)
 
     @property
     def is_real(self) -> bool:
-        """Whether the first is higher or lower by more than chance."""
+        """Whether the difference is significant: the interval excludes 0 and the adjusted p-value is below 5 %."""
         is_clear = self.half_width is not None and self.half_width < abs(self.seeds.mean)
         return is_clear and self.adjusted is not None and self.adjusted < SIGNIFICANT
 
 
 def judge(pairs: Sequence[tuple[Measured, Measured]], test: str = "t") -> list[Verdict]:
-    """A verdict on each pair; all of them together are wrong in at most 5 % of reports (Holm's correction).
+    """The verdict on each pair. P-values are adjusted so that in at most 5 % of reports any verdict is wrong (Holm).
 
     Args:
-        pairs: first and second.
+        pairs: the measurements of the first and the second variant of each pair.
         test: `t` or `wilcoxon`, see `statistics.difference`.
     """
-    alone = [_judge_alone(first, second, test) for first, second in pairs]
-    adjusted = iter(holm([verdict.p for verdict in alone if verdict.p is not None]))
-    return [verdict if verdict.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in alone]
+    unadjusted = [_judge_pair(first, second, test) for first, second in pairs]
+    adjusted = iter(holm([verdict.p for verdict in unadjusted if verdict.p is not None]))
+    return [verdict if verdict.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in unadjusted]
 
 
-def _judge_alone(first: Measured, second: Measured, test: str) -> Verdict:
-    found = difference(first.values, second.values, test)
+def _judge_pair(first: Measured, second: Measured, test: str) -> Verdict:
+    seeds = difference(first.values, second.values, test)
     images = None if first.images is None or second.images is None else min(first.images, second.images)
-    obstacle = _obstacle(found)
+    obstacle = _obstacle(seeds)
     if is_at_chance(first) and is_at_chance(second):
         obstacle = "at chance"
-    half_width, p = found.half_width, None if obstacle else found.p
+    half_width, p = seeds.half_width, None if obstacle else seeds.p
     if images is not None:
-        half_width = None if half_width is None else math.hypot(half_width, least_half_width(found.mean, images))
-        p = None if p is None else max(p, least_p(found.mean, images))
-    return Verdict(found, images, obstacle, half_width, p)
+        half_width = None if half_width is None else math.hypot(half_width, least_half_width(seeds.mean, images))
+        p = None if p is None else max(p, least_p(seeds.mean, images))
+    return Verdict(seeds, images, obstacle, half_width, p)
 
 
-def _obstacle(found: Difference) -> Obstacle | None:
-    if found.deviation is None:
+def _obstacle(seeds: Difference) -> Obstacle | None:
+    if seeds.deviation is None:
         return "one run"
-    if found.half_width is None:
+    if seeds.half_width is None:
         return "no spread"
-    return "too few runs" if found.p is None else None
+    return "too few runs" if seeds.p is None else None
 
 
 def is_at_chance(measured: Measured) -> bool:
-    """Whether guessing would reach so high a mean accuracy in more than one of twenty draws of so many images.
+    """Whether the mean accuracy is not significantly above that of guessing, by a one-sided binomial test at 5 %.
 
-    All runs saw the same images, so that these count once. False where chance or the number of images is not known.
+    All runs are tested on the same images, so each image counts once. False if the accuracy of guessing or the number
+    of images is not known.
     """
     if measured.images is None or measured.chance is None or not measured.values:
         return False
-    correct = math.floor(_images(estimate(list(measured.values.values())).mean, measured.images))
+    correct = math.floor(_image_count(estimate(list(measured.values.values())).mean, measured.images))
     return float(stats.binom.sf(correct - 1, measured.images, measured.chance / 100)) >= SIGNIFICANT
 
 
 def least_p(points: float, images: int) -> float:
-    """The p of McNemar's exact test on a difference in percentage points, were all disputed images won by one side."""
-    return min(1.0, 2 * 0.5 ** math.floor(_images(abs(points), images)))
+    """The smallest possible p-value of McNemar's exact test on a difference in accuracy.
+
+    It is reached if one variant is right on all images on which the two disagree.
+
+    Args:
+        points: the difference in percentage points.
+        images: the number of test images.
+    """
+    return min(1.0, 2 * 0.5 ** math.floor(_image_count(abs(points), images)))
 
 
 def least_half_width(points: float, images: int) -> float:
-    """Half the 95 % interval of a difference, in points, in the same case; with the correction for whole images."""
-    return 100 * (_NORMAL * math.sqrt(_images(abs(points), images)) + 1) / images
+    """Half the 95 % confidence interval of a difference in accuracy, in percentage points, in the case of `least_p`.
+
+    It includes the continuity correction.
+
+    Args:
+        points: the difference in percentage points.
+        images: the number of test images.
+    """
+    return 100 * (_NORMAL_QUANTILE * math.sqrt(_image_count(abs(points), images)) + 1) / images
 
 
-def _images(points: float, images: int) -> float:
+def _image_count(points: float, images: int) -> float:
+    """The number of images that corresponds to a number of percentage points."""
     return round(points * images / 100, DIGITS)
 
 
 def pairs_of(variants: Sequence[_T]) -> list[tuple[_T, _T]]:
-    """Which variants are compared: up to five each with each, more with the first one; the later one of a pair first.
+    """The pairs of variants to compare: all pairs of up to five variants, otherwise each variant with the first one.
 
-    Later ones first, so that sentences read "dynamic is better than standard".
+    The later variant of a pair comes first, so that sentences read "dynamic is better than standard".
     """
     if len(variants) <= ALL_PAIRS:
-        return [(other, one) for one, other in combinations(variants, 2)]
-    return [(other, variants[0]) for other in variants[1:]]
+        return [(later, earlier) for earlier, later in combinations(variants, 2)]
+    return [(later, variants[0]) for later in variants[1:]]

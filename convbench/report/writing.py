@@ -1,4 +1,4 @@
-"""A comparison as files and on the terminal: Markdown, CSV, figures, the page, curves for TensorBoard."""
+"""Output of a comparison on the terminal and to files: Markdown, CSV, figures, the HTML page, TensorBoard."""
 
 import csv
 from collections.abc import Sequence
@@ -14,17 +14,22 @@ from convbench.report.tensorboard import write_tensorboard
 from convbench.report.variants import Variant
 from convbench.terminal import table
 
-_MOST_ROWS = 50  # on the terminal
+_MAX_ROWS = 50  # maximum number of variants on the terminal
 
 
 def write_report(folders: Sequence[Path], output: Path, settings: Settings) -> str:
     """Compare runs and write `table.md`, `table.csv`, figures, `index.html` and curves for TensorBoard.
 
+    Args:
+        folders: run folders, or folders that contain run folders at any depth.
+        output: the folder to write to.
+        settings: how to compare the runs.
+
     Returns:
-        What a person sees on the terminal.
+        The text for the terminal.
 
     Raises:
-        UserError: if there is nothing to compare.
+        UserError: if there is nothing to compare, see `make_report`.
     """
     report = make_report(folders, settings)
     _write_markdown(report, output / "table.md")
@@ -36,18 +41,18 @@ def write_report(folders: Sequence[Path], output: Path, settings: Settings) -> s
 
 
 def for_terminal(report: Report) -> str:
-    """The table with its most asked-for columns, the findings and the warnings."""
-    wanted = ("test_accuracy", "params", "macs", "seconds_per_epoch")
-    chosen = [index for index, column in enumerate(report.columns) if column.key in wanted]
+    """The text for the terminal: the table with the main columns, the findings and the warnings."""
+    main_columns = ("test_accuracy", "params", "macs", "seconds_per_epoch")
+    chosen = [index for index, column in enumerate(report.columns) if column.key in main_columns]
     rows = [[*(report.comparison.keys or ["variant"]), "n", *(report.columns[index].head for index in chosen)]]
     variants = report.comparison.variants
-    for variant in variants[:_MOST_ROWS]:
+    for variant in variants[:_MAX_ROWS]:
         rows.append(
             [*_names(variant), str(len(variant.finished)), *(_cell(report, index, variant) for index in chosen)]
         )
     lines = [table(rows, left=len(rows[0]) - len(chosen) - 1)]
-    if len(variants) > _MOST_ROWS:
-        lines.append(f"... and {len(variants) - _MOST_ROWS} more variants")
+    if len(variants) > _MAX_ROWS:
+        lines.append(f"... and {len(variants) - _MAX_ROWS} more variants")
     lines.append(f"\n{_LEGEND}")
     lines += [f"\n{sentence}" for sentence in report.findings]
     lines += [f"\nnote: {sentence}" for sentence in report.warnings]
@@ -75,13 +80,13 @@ def _write_markdown(report: Report, path: Path) -> None:
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
     lines += ["", *(f"- {sentence}." for sentence in report.findings)]
     if report.warnings:
-        lines += ["", "To know before believing it:", "", *(f"- {sentence}." for sentence in report.warnings)]
+        lines += ["", "Warnings:", "", *(f"- {sentence}." for sentence in report.warnings)]
     lines += ["", *(f"- **{column.head}**: {column.help}." for column in report.columns)]
     write_text(path, "\n".join(lines) + "\n")
 
 
 def _write_csv(report: Report, path: Path) -> None:
-    """A row a variant; for each column the mean over its runs, their standard deviation and half the 95 % interval."""
+    """Write `Report.rows` as CSV, a row for each variant."""
     rows = report.rows()
     with atomic_path(path) as temporary, open_text(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -1,1 +1,1 @@
-"""Run folders: layout, locking, writing and reading."""
+"""Run folders: layout, locking, writing, reading, and the provenance of their results."""

@@ -1,4 +1,4 @@
-"""The layout of a run folder, and everything that is written to it."""
+"""The layout of a run folder, and all functions that write to it."""
 
 import contextlib
 import json
@@ -26,20 +26,21 @@ from convbench.run_folders.record import (
     read_results,
 )
 
-_LEFT_BY_A_RUN = (RESULTS, DATA, METRICS, ROUTING, "traceback*.txt", "events.out.tfevents.*")
+_RUN_FILES = (RESULTS, DATA, METRICS, ROUTING, "traceback*.txt", "events.out.tfevents.*")
 
 
 def now() -> str:
-    """The time as run folders have it: UTC, so that texts sort as times do."""
+    """The current time as ISO 8601 text in UTC, so that sorting the texts sorts the times."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class RunFolder:
-    """The folder of a run, written by one process.
+    """A run folder, to which a single process writes.
 
     Args:
-        path: the folder; created by the first write.
-        writes: False for a process that leaves the writing to another one.
+        path: the folder; it is created by the first write.
+        writes: False in a process other than process 0 of a distributed run: it takes no lock and writes neither
+            results nor configuration.
 
     Attributes:
         results: the content of `results.json`.
@@ -52,15 +53,15 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str, key: str, writes: bool = True) -> "RunFolder":
-        """A run that exists.
+        """Open the folder of an existing run.
 
         Args:
-            path: its folder.
-            key: the configuration key that named it, for the message.
-            writes: False for a process that leaves it to another one to write.
+            path: the folder.
+            key: the configuration key that named the folder, for the error message.
+            writes: as in the constructor.
 
         Raises:
-            UserError: if it is not a run folder.
+            UserError: if the folder is not a run folder, or its results cannot be read.
         """
         folder = cls(path, writes)
         if not folder.config_path.is_file() or not folder.results_path.is_file():
@@ -75,62 +76,62 @@ class RunFolder:
 
     @property
     def record(self) -> RunRecord:
-        """What its results say, typed."""
+        """The results with typed properties."""
         return RunRecord(self.path, self.results)
 
     @property
     def results_path(self) -> Path:
-        """What came out; valid JSON at every moment."""
+        """The file of the results; its content is valid JSON at any time."""
         return self.path / RESULTS
 
     @property
     def config_path(self) -> Path:
-        """The composed, resolved configuration."""
+        """The file of the composed, resolved configuration."""
         return self.path / CONFIG
 
     @property
     def data_path(self) -> Path:
-        """The files of each split, where the images are files."""
+        """The list of the image files of each split; only for data sets that consist of image files."""
         return self.path / DATA
 
     @property
     def metrics_path(self) -> Path:
-        """A row an epoch."""
+        """The metrics, one row per epoch."""
         return self.path / METRICS
 
     @property
     def routing_path(self) -> Path:
-        """A row an epoch, where there are convolutions that mix kernels for each image."""
+        """The routing statistics, one row per epoch; only with convolutions that mix kernels per image."""
         return self.path / ROUTING
 
     @property
     def last_checkpoint(self) -> Path:
-        """After the last epoch, or where the run was interrupted."""
+        """The checkpoint of the last epoch, or of the step at which the run was interrupted."""
         return self.path / "checkpoints" / "last.pt"
 
     @property
     def best_checkpoint(self) -> Path:
-        """After the epoch of the best validation accuracy."""
+        """The checkpoint of the epoch with the best validation accuracy."""
         return self.path / "checkpoints" / "best.pt"
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes out for as long as the context lasts, or this process.
+        """Lock the folder against other processes while the context is active.
 
         Raises:
-            InUseError: if another process holds it.
+            InUseError: if another process holds the lock.
         """
         return locked(self.path / LOCK) if self.writes else contextlib.nullcontext()
 
     def clear(self) -> None:
-        """Remove what a run has left, as before its start; other files stay."""
+        """Remove all files that a run has written, and keep other files."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        for pattern in _LEFT_BY_A_RUN:
+        for pattern in _RUN_FILES:
             for path in self.path.glob(pattern):
                 path.unlink()
         self.results = {}
 
     def read_config(self) -> DictConfig:
-        """The configuration of the run; sections that later versions added have their defaults."""
+        """The configuration of the run; sections that later versions added get their default values."""
         added = OmegaConf.create({"logger": {}})
         for name in ("console", "tensorboard"):
             added.logger.merge_with(load_option("logger", name, "logger"))
@@ -140,41 +141,41 @@ class RunFolder:
         return config
 
     def write_config(self, config: DictConfig) -> None:
-        """Keep the configuration, resolved, so that neither environment nor folder can change its meaning."""
+        """Write the configuration, resolved, so that its meaning does not depend on the environment or the folder."""
         if not self.writes:
             return
         with atomic_path(self.config_path) as temporary:
             OmegaConf.save(config, temporary, resolve=True)
 
     def update_results(self, **changes: Any) -> None:
-        """Change some entries of `results.json`."""
+        """Set entries of `results.json`; the other entries stay."""
         self.results |= changes
         if not self.writes:
             return
         write_json(self.results_path, self.results)
 
     def write_data(self, files: dict[str, Any]) -> None:
-        """Keep the files of each split."""
+        """Write the list of the image files of each split."""
         if not self.writes:
             return
         write_json(self.data_path, files)
 
     def read_data(self) -> dict[str, Any] | None:
-        """The files of each split; None for a run whose images are not files."""
+        """The image files of each split; None for a run whose data set does not consist of image files."""
         return json.loads(read_text(self.data_path)) if self.data_path.exists() else None
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add the row of an epoch."""
+        """Append the metrics of an epoch."""
         _append(self.metrics_path, row)
 
     def append_routing(self, row: dict[str, Any]) -> None:
-        """Add what the kernels of per-image convolutions were used for in an epoch; of two rows the later one holds."""
+        """Append the routing statistics of an epoch; if a resumed run writes an epoch twice, the later row counts."""
         _append(self.routing_path, row)
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """The rows of the first `epochs` epochs; later ones, and half a line, are dropped from the file.
+        """Truncate the metrics to the first `epochs` epochs and return their rows.
 
-        A run that was killed may have written more rows than its last checkpoint can go on from.
+        A run that was killed may have written an incomplete line, or rows of epochs after its last checkpoint.
         """
         if not self.metrics_path.exists():
             return []

@@ -1,4 +1,4 @@
-"""Locks between processes, on a file: held until the context ends or the process does."""
+"""File locks between processes; the operating system releases them when the context or the process ends."""
 
 import contextlib
 import time
@@ -10,17 +10,19 @@ from filelock import FileLock, Timeout
 
 from convbench.errors import UserError
 
-_PROBES = 3
-_SECONDS_BETWEEN_PROBES = 0.02
+_ATTEMPTS = 3
+_SECONDS_BETWEEN_ATTEMPTS = 0.02
 
 
 class InUseError(UserError):
-    """Another process is working in a folder."""
+    """Another process holds the lock of a folder."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file for as long as the context lasts; a file system without locks grants it to everybody.
+    """Hold the lock of a file while the context is active.
+
+    On a file system that does not support locks, every process is let in.
 
     Raises:
         InUseError: if another process holds it.
@@ -28,11 +30,11 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     with contextlib.suppress(OSError, NotImplementedError):
-        # Another process may probe the lock at this very moment: it is tried again for a tenth of a second.
+        # Retry for a tenth of a second, because `is_locked` in another process holds the lock for a moment.
         try:
             lock.acquire(timeout=0.1, poll_interval=0.02)
         except Timeout:
-            raise InUseError(f"another process is working in {path.parent}; wait for it, or stop it") from None
+            raise InUseError(f"another process is working in {path.parent}; wait until it ends, or stop it") from None
     try:
         yield
     finally:
@@ -40,12 +42,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; False where the file does not exist or cannot be locked."""
+    """Whether a process holds the lock of a file; False if the file does not exist or cannot be locked."""
     if not path.exists():
         return False
-    for probe in range(_PROBES):
-        if probe:  # the process that held it may only have asked, too
-            time.sleep(_SECONDS_BETWEEN_PROBES)
+    for attempt in range(_ATTEMPTS):
+        if attempt:  # the lock may have been held only by another call of this function
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
         try:
             with FileLock(path).acquire(blocking=False):
                 return False

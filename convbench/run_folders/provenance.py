@@ -1,6 +1,6 @@
-"""How figures were computed: code, libraries, device and settings that change the last digits, or more.
+"""The provenance of results: code, library versions, device and settings that can change the computed numbers.
 
-Imports no PyTorch: the versions are wanted before it is loaded.
+This module does not import PyTorch, because the versions are recorded before PyTorch is loaded.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _LIBRARIES = ("convbench", "torch", "torchvision", "hydra-core", "numpy", "pillo
 
 
 def code_digest() -> str:
-    """Twelve hexadecimal digits that change with any line of the package: runs of different code are told apart."""
+    """Twelve hexadecimal digits of a hash over all source files of the package; they change with any line."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -27,17 +27,17 @@ def code_digest() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that take part in a figure."""
+    """The versions of Python and of the libraries that take part in the computation, by name."""
     return {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
 def circumstances(config: DictConfig, device: str, threads: int) -> dict[str, Any]:
-    """What decides about the digits of any figure, of a training or of an evaluation.
+    """Everything that can change the numbers of a training run or of an evaluation.
 
     Args:
-        config: of the run.
-        device: for a person.
-        threads: of PyTorch on the CPU.
+        config: the configuration of the run.
+        device: the description of the device.
+        threads: the number of threads that PyTorch uses on the CPU.
     """
     engine = config.engine
     return {
@@ -52,16 +52,21 @@ def circumstances(config: DictConfig, device: str, threads: int) -> dict[str, An
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What two parts have in common as a key, but not as a value: `torch 2.9.0 -> 2.10.0, threads 4 -> 2`, or empty."""
+    """The keys of both dictionaries whose values differ: `torch 2.9.0 -> 2.10.0, threads 4 -> 2`, or an empty text.
+
+    Args:
+        before: how one part of a run was computed; the key `from_epoch` is ignored.
+        after: how a later part was computed.
+    """
     keys = [key for key in before if key in after and key != "from_epoch" and before[key] != after[key]]
     return ", ".join(f"{key} {before[key]} -> {after[key]}" for key in keys)
 
 
 def implementations_text(rows: Sequence[tuple[str, str]]) -> str:
-    """A short text that two networks share only if each convolution computes in the same way.
+    """A short text that is equal for two networks only if each convolution uses the same implementation.
 
     Args:
-        rows: name and implementation of each convolution; empty where there is no choice.
+        rows: the name and the implementation of each convolution; the implementation is empty if there is only one.
     """
     chosen = [(name, implementation) for name, implementation in rows if implementation]
     counts = Counter(implementation for _, implementation in chosen)

@@ -1,4 +1,4 @@
-"""The one reader of run folders: names of the files, a typed record of a run, and the search for runs."""
+"""Reading of run folders: the names of their files, a typed record of a run, and the search for runs."""
 
 import contextlib
 import json
@@ -24,22 +24,23 @@ METRICS = "metrics.jsonl"
 ROUTING = "routing.jsonl"
 LOCK = ".lock"
 
-_DERIVED = ("status", "model", "conv", "data", "augment", "optimizer", "schedule")  # known of every run that has begun
-_ASKED = 100  # runs whose keys are told to whoever has mistyped one
+# Keys that every run has as soon as it has begun.
+_COMMON_KEYS = ("status", "model", "conv", "data", "augment", "optimizer", "schedule")
+_MAX_RUNS_FOR_KEYS = 100  # the number of runs whose keys are suggested for a mistyped key
 _ABSENT = object()
-# What lies in or beside run folders and holds no runs.
-_NO_RUNS = {"checkpoints", "evaluation", "report", ".submitit", ".git"}
-# The parser written in C, ten times as fast, where PyYAML comes with it
+# Folders in or beside run folders that contain no runs.
+_SKIPPED_FOLDERS = {"checkpoints", "evaluation", "report", ".submitit", ".git"}
+# The YAML parser written in C is ten times as fast; not every installation of PyYAML contains it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, as its folder describes it.
+    """A run as described by the files of its folder.
 
     Attributes:
-        folder: path of the folder.
-        results: content of `results.json`.
+        folder: the path of the folder.
+        results: the content of `results.json`.
     """
 
     folder: Path
@@ -47,95 +48,98 @@ class RunRecord:
 
     @cached_property
     def status(self) -> str:
-        """`finished`, `failed`, `interrupted`, `running`, or `killed`: it says it runs, and no process does."""
+        """`finished`, `failed`, `interrupted`, `running` or `killed`.
+
+        A run is killed if `results.json` says that it is running, but no process holds its lock.
+        """
         status = str(self.results["status"])
         return "killed" if status == "running" and not self.is_busy else status
 
     @property
     def is_busy(self) -> bool:
-        """Whether a process is working in the folder at this moment."""
+        """Whether a process holds the lock of the folder at this moment."""
         return is_locked(self.folder / LOCK)
 
     @property
     def error(self) -> str:
-        """Why the run did not finish."""
+        """The reason why the run did not finish; empty if there is none."""
         if self.status == "killed":
             return "the process ended without writing a reason"
         return str(self.results.get("error") or "")
 
     @property
     def has_begun(self) -> bool:
-        """Whether its configuration was accepted; a job that was refused before is no run to compare."""
+        """Whether its configuration was accepted; a job whose configuration was refused is not compared."""
         return bool(self.results.get("conv"))
 
     @property
     def seed(self) -> int | None:
-        """The seed of initial weights and of the order of the images; None for a job that failed before it began."""
+        """The seed of all random numbers of the run; None for a job that failed before it began."""
         return self.results.get("seed")
 
     @property
     def conv(self) -> str:
-        """The option of the group `conv`, or the name of a user's own class."""
+        """The option of the group `conv`, or the name of the user's own class."""
         return str(self.results.get("conv"))
 
     def choice(self, group: str, default: str = "-") -> str:
-        """The option that was chosen of a group such as `model`; older runs keep some of them at the top level."""
+        """The option that was chosen from a group such as `model`; older runs store some of them at the top level."""
         return str((self.results.get("choices") or self.results).get(group, default))
 
     @property
     def epochs_done(self) -> int:
-        """Epochs trained so far."""
+        """The number of epochs trained so far."""
         return int(self.results.get("epochs_done") or 0)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulate operations for one image; 0 where they are not known yet."""
+        """The number of multiply-accumulate operations for one image; 0 if it is not known yet."""
         return int(self.results.get("macs") or 0)
 
     @property
     def began_at(self) -> str:
-        """The time of its start as ISO 8601 text in UTC; empty if it has not begun."""
+        """The start time as ISO 8601 text in UTC; empty if the run has not begun."""
         return str(self.results.get("began_at") or "")
 
     @property
     def ended_at(self) -> str:
-        """The time of its end as ISO 8601 text in UTC; empty while it runs."""
+        """The end time as ISO 8601 text in UTC; empty while the run is in progress."""
         return str(self.results.get("ended_at") or "")
 
     @property
     def seconds_total(self) -> float | None:
-        """Wall-clock seconds of all its parts together."""
+        """The wall-clock time of the run in seconds, summed over all parts of a resumed run."""
         return self.results.get("seconds_total")
 
     @property
     def best_accuracy(self) -> float | None:
-        """The best validation accuracy so far, from 0 to 1; None before the end of the first epoch."""
+        """The best validation accuracy so far, in [0, 1]; None before the end of the first epoch."""
         best = self.results.get("best")
         return best["val"]["accuracy"] if best else None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes; a label is an index into them."""
+        """The names of the classes; labels are indices into them."""
         return tuple(self.results.get("classes") or ())
 
     @property
     def command(self) -> str:
-        """The command line that trains the run again."""
+        """The command line that reproduces the run."""
         return str(self.results.get("command") or "")
 
     @property
     def config_hash(self) -> str | None:
-        """The hash of its configuration, by which a sweep finds the folder of a job."""
+        """The hash of the configuration, by which a sweep finds the folder of a job."""
         return self.results.get("config_hash")
 
     @property
     def variant_hash(self) -> str | None:
-        """The hash of its configuration without the seed; None for older runs."""
+        """The hash of the configuration without the seed; None for older runs."""
         return self.results.get("variant_hash")
 
     @property
     def implementations(self) -> dict[str, str]:
-        """Name of each convolution of the plain network -> the implementation it computes with."""
+        """The implementation of each convolution, by its name in the network before the swap."""
         return {row["name"]: row["implementation"] for row in self.results.get("swap") or ()}
 
     def images(self, split: str) -> int | None:
@@ -144,25 +148,28 @@ class RunRecord:
 
     @property
     def records_parts(self) -> bool:
-        """Whether the run records how each part of it was computed; older ones do not."""
+        """Whether the run records how each of its parts was computed; older runs do not."""
         return "computed" in self.results
 
     def parts(self) -> list[dict[str, Any]]:
-        """How the parts of the run were computed, one for each start or resume, oldest first.
+        """How each part of the run was computed: one entry for the start and one for each resume, oldest first.
 
-        Of a run of a version that did not write them: what is known of its start.
+        For an older run, which does not record its parts, a single entry contains what is known about its start.
         """
         if self.records_parts:
             return list(self.results["computed"])
         if "device" not in self.results:
-            return []  # it has not been composed yet
+            return []  # the network has not been built yet
         kept = {key: self.results[key] for key in ("code", "device", "compiled") if key in self.results}
         return [{"from_epoch": 0, **kept, **self.results.get("versions", {})}]
 
     def score(self, split: str, name: str) -> float | None:
-        """A number of a split, such as `accuracy` of `test`, or `best.test`: with the weights of the best epoch.
+        """A score of a split; None if the run does not have it, or if it is NaN or infinite.
 
-        None where the run has none, and for NaN and infinity.
+        Args:
+            split: `train`, `val` or `test`, with the weights of the last epoch; or `best.val` or `best.test`, with the
+                weights of the epoch of the best validation accuracy.
+            name: the name of the score, such as `accuracy`.
         """
         node: Any = self.results
         for key in (*split.split("."), name):
@@ -170,17 +177,24 @@ class RunRecord:
         return node
 
     def digests(self) -> dict[tuple[str, str], str]:
-        """Split and what stands for an image -> digest of its images; empty for older runs, which do not say it."""
+        """The digests of the images; empty for older runs, which do not record them.
+
+        Returns:
+            A dictionary from (split, what was hashed of each image: its pixels or its file size) to the digest.
+        """
         splits = (self.results.get("identity") or {}).get("splits") or {}
-        return {(split, str(told.get("of"))): told["digest"] for split, told in splits.items() if told}
+        return {(split, str(entry.get("of"))): entry["digest"] for split, entry in splits.items() if entry}
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """`metrics.jsonl`: a row an epoch."""
+        """The rows of `metrics.jsonl`, one per epoch."""
         return list(json_rows(self.folder / METRICS))
 
     def routing(self) -> list[dict[str, Any]]:
-        """`routing.jsonl`: a row an epoch, the later one where a resumed run wrote two; empty where there is none."""
+        """The rows of `routing.jsonl`, one per epoch; empty if there is no such file.
+
+        If a resumed run wrote two rows for an epoch, the later one counts.
+        """
         rows = {row["epoch"]: row for row in json_rows(self.folder / ROUTING)}
         return [rows[epoch] for epoch in sorted(rows) if epoch <= self.epochs_done]
 
@@ -191,14 +205,14 @@ class RunRecord:
             text = read_text(self.folder / CONFIG)
         except OSError:
             return {}
-        for loader in (_LOADER, yaml.SafeLoader):  # the one in C takes no bytes of a path that are no UTF-8
+        for loader in (_LOADER, yaml.SafeLoader):  # the parser written in C refuses paths that are not valid UTF-8
             with contextlib.suppress(yaml.YAMLError):
                 loaded = yaml.load(text, loader)
                 return loaded if isinstance(loaded, dict) else {}
         return {}
 
     def value(self, key: str, default: Any = None) -> Any:
-        """The value of a key of its results or, dotted, of its configuration; `default` if it has none."""
+        """The value of a key of the results or of a dotted key of the configuration; `default` if there is none."""
         if key in self.results:
             return self.results[key]
         value: Any = self.config
@@ -209,7 +223,7 @@ class RunRecord:
         return value
 
     def keys(self) -> Iterator[str]:
-        """The keys for which it has a value, those of its configuration dotted."""
+        """The keys of the results and the dotted keys of the configuration."""
 
         def walk(node: dict[str, Any], prefix: str) -> Iterator[str]:
             for key, value in node.items():
@@ -223,24 +237,24 @@ class RunRecord:
 
 
 def check_keys(keys: Iterable[str], runs: Sequence[RunRecord]) -> None:
-    """Refuse a key that no run has: it would tell no run from another, as if all were alike.
+    """Refuse a key that no run has, such as a mistyped one; it would match no run, or make all runs appear equal.
 
     Raises:
-        UserError: naming the keys that come near it.
+        UserError: if no run has one of the keys; the message lists similar keys.
     """
     for key in keys if runs else ():
-        if key not in _DERIVED and all(run.value(key, _ABSENT) is _ABSENT for run in runs):
-            known = {*_DERIVED, *(name for run in runs[:_ASKED] for name in run.keys())}  # noqa: SIM118
+        if key not in _COMMON_KEYS and all(run.value(key, _ABSENT) is _ABSENT for run in runs):
+            known = {*_COMMON_KEYS, *(name for run in runs[:_MAX_RUNS_FOR_KEYS] for name in run.keys())}  # noqa: SIM118
             raise UserError(f"no run has a key {key}: choose {', '.join(near(key, known))} ({key})")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search through folders came to.
+    """The result of a search for runs.
 
     Attributes:
-        runs: sorted by folder.
-        broken: folders of runs that cannot be read, and why.
+        runs: the runs, sorted by folder.
+        broken: the run folders that cannot be read, each with the reason.
     """
 
     runs: list[RunRecord]
@@ -248,7 +262,7 @@ class Found:
 
 
 def find_runs(folders: Iterable[Path]) -> Found:
-    """All runs at and below some folders, each once."""
+    """All runs in the given folders and below them, each once."""
     runs: dict[Path, RunRecord] = {}
     broken: dict[Path, str] = {}
     for folder in folders:
@@ -261,33 +275,33 @@ def find_runs(folders: Iterable[Path]) -> Found:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Folders that hold a `results.json` or a `config.yaml`; runs lie side by side: none is looked for inside one."""
-    below = []
+    """The folders with a `results.json` or a `config.yaml`; run folders are not searched for further runs."""
+    subfolders = []
     is_run = False
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name in (RESULTS, CONFIG):
                     is_run = True
-                elif entry.name not in _NO_RUNS and entry.is_dir():
-                    below.append(entry.path)
+                elif entry.name not in _SKIPPED_FOLDERS and entry.is_dir():
+                    subfolders.append(entry.path)
     except OSError:
         return
     if is_run:
         yield folder
         return
-    for path in sorted(below):
+    for path in sorted(subfolders):
         yield from _run_folders(Path(path))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
     """The content of `results.json`.
 
-    NaN and infinity, which JSON lacks and some writers leave in it, become None.
+    NaN and infinity, which are not valid JSON but which some writers produce, become None.
 
     Raises:
         OSError: if the file cannot be opened.
-        ValueError: if it is missing, is no JSON or has no status.
+        ValueError: if the file is missing, is not valid JSON, or has no status.
     """
     path = folder / RESULTS
     if not path.exists():
@@ -295,14 +309,14 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_bytes(), parse_constant=lambda _: None)
     except ValueError as error:
-        raise ValueError(f"{RESULTS} is no JSON: {error}") from None
+        raise ValueError(f"{RESULTS} is not valid JSON: {error}") from None
     if not isinstance(results, dict) or "status" not in results:
         raise ValueError(f"{RESULTS} has no status")
     return results
 
 
 def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file to which a killed run may have added half a line."""
+    """The rows of a JSON Lines file, up to the first invalid line, which a killed process may have left incomplete."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

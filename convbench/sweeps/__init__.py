@@ -1,1 +1,1 @@
-"""Sweeps: which job has which folder, what is left to do, and how it all goes."""
+"""Sweeps: job folders, the jobs that remain to be run, progress, failures, and GPUs for parallel jobs."""

@@ -1,6 +1,7 @@
-"""What this machine has for jobs that run beside each other: how many at once, threads and a GPU for each.
+"""Resources for the parallel jobs of a sweep on one machine: the number of jobs, CPU threads and a GPU for each job.
 
-No torch here: a launcher's configuration asks before anything is loaded, and a GPU has to be chosen before CUDA starts.
+This module does not import PyTorch: the configurations of the launchers call it before PyTorch is loaded, and a GPU has
+to be selected before CUDA is initialised.
 """
 
 import getpass
@@ -20,90 +21,90 @@ from omegaconf import OmegaConf
 
 log = logging.getLogger("convbench")
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_DRIVER = Path("/proc/driver/nvidia/gpus")
-_SECONDS_BETWEEN_TRIES = 1.0
+_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+_DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
+_SECONDS_BETWEEN_ATTEMPTS = 1.0
 
-_gpu_lock: BaseFileLock | None = None  # of the GPU of this process, held until it ends
+_gpu_lock: BaseFileLock | None = None  # the lock of this process's GPU, held until the process ends
 
 
 def register_resolvers() -> None:
-    """Make the numbers below known to the launchers' configs."""
+    """Register the OmegaConf resolvers that the configurations of the launchers use."""
     functions: dict[str, Callable[..., int]] = {
         "jobs_at_once": lambda: jobs_at_once(cores(), len(gpus())),
         "threads_each": lambda jobs: threads_each(cores(), jobs),
         "gpus_each": lambda: min(len(gpus()), 1),
     }
     for name, function in functions.items():
-        # cached, for counting GPUs may take a second
+        # Cached, because counting the GPUs may take a second.
         OmegaConf.register_new_resolver(name, function, use_cache=True, replace=True)
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """What CUDA calls the GPUs that this process may use: entries of CUDA_VISIBLE_DEVICES, or numbers."""
-    if _VISIBLE in environment:
-        return _visible(environment[_VISIBLE])
+    """The identifiers of the GPUs that this process may use: entries of CUDA_VISIBLE_DEVICES, or else indices."""
+    if _VISIBLE_DEVICES in environment:
+        return _split_devices(environment[_VISIBLE_DEVICES])
     if shutil.which("nvidia-smi"):
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
-        return [str(index) for index in range(len(re.findall("^GPU ", said, re.MULTILINE)))]
-    return [str(index) for index in range(len(list(_DRIVER.iterdir())))] if _DRIVER.is_dir() else []
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
+        return [str(index) for index in range(len(re.findall("^GPU ", listing, re.MULTILINE)))]
+    return [str(index) for index in range(len(list(_DRIVER_FOLDER.iterdir())))] if _DRIVER_FOLDER.is_dir() else []
 
 
-def _visible(devices: str) -> list[str]:
+def _split_devices(devices: str) -> list[str]:
     names: list[str] = []
     for name in map(str.strip, devices.split(",")):
         if name in ("", "-1"):
-            break  # CUDA reads no further either
+            break  # CUDA ignores all entries after an invalid one
         names.append(name)
     return names
 
 
 def jobs_at_once(cores: int, gpus: int) -> int:
-    """One for each GPU; without any, two cores for each job."""
+    """The number of jobs to run in parallel: one per GPU, or one per two cores on a machine without GPUs."""
     return gpus or max(cores // 2, 1)
 
 
 def threads_each(cores: int, jobs: int) -> int:
-    """The cores, dealt out among jobs that run at once.
+    """The number of CPU threads for each of the jobs that run in parallel.
 
     Args:
-        cores: of the machine.
-        jobs: how many run at once; joblib takes -1 for one a core, -2 for all cores but one.
+        cores: the number of cores of the machine.
+        jobs: the number of parallel jobs; as in joblib, -1 means one job per core and -2 one job fewer.
     """
     return max(cores // max(jobs if jobs > 0 else cores + 1 + jobs, 1), 1)
 
 
 def acquire_gpu(jobs: int) -> str | None:
-    """Let this process see one GPU only, which no other job of this user has; waits until one is free.
+    """Restrict this process to one GPU that no other job of this user has; wait until one is free.
 
-    It stays with the process, and is free again when that ends: CUDA cannot change its GPU once it has started, and the
-    processes of joblib carry out one job after the other.
+    The process keeps the GPU until it ends: CUDA cannot change its GPU after its initialisation, and the worker
+    processes of joblib run one job after the other.
 
     Args:
-        jobs: how many run at once; where they are more than GPUs, each GPU takes several.
+        jobs: the number of parallel jobs; if it exceeds the number of GPUs, several jobs share a GPU.
 
     Returns:
-        What CUDA calls the GPU; None where there is none.
+        The identifier of the GPU for CUDA; None if there is no GPU.
     """
     global _gpu_lock
     if _gpu_lock is not None:
-        return os.environ[_VISIBLE]
+        return os.environ[_VISIBLE_DEVICES]
     names = gpus()
     if not names:
         return None
     name, _gpu_lock = wait_for_lock(names, math.ceil(max(jobs, 1) / len(names)), lock_folder())
-    os.environ[_VISIBLE] = name
-    log.info("takes GPU %s", name)
+    os.environ[_VISIBLE_DEVICES] = name
+    log.info("using GPU %s", name)
     return name
 
 
 def lock_folder() -> Path:
-    """The folder in which the jobs of this user lock GPUs."""
+    """The folder of the lock files by which the jobs of this user share the GPUs."""
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     return Path(tempfile.gettempdir()) / f"convbench-{user}"
 
@@ -112,25 +113,26 @@ def wait_for_lock(names: list[str], jobs_each: int, folder: Path) -> tuple[str, 
     """Wait until a GPU is free, and lock it.
 
     Args:
-        names: of the GPUs; the first free one is taken.
-        jobs_each: how many processes may share a GPU. All GPUs get one process before one gets two.
-        folder: of the files that are locked.
+        names: the identifiers of the GPUs; the first free one is locked.
+        jobs_each: the number of processes that may share a GPU. Every GPU gets a first process before any GPU gets a
+            second one.
+        folder: the folder of the lock files.
 
     Returns:
-        The name, and the lock, which is held until it is released or the process ends.
+        The identifier of the GPU, and its lock, which is held until it is released or the process ends.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    is_told = False
+    has_logged = False
     while True:
-        for place in range(jobs_each):
+        for slot in range(jobs_each):
             for name in names:
-                lock = FileLock(folder / f"gpu-{re.sub('[^A-Za-z0-9-]', '-', name)}.{place}")
+                lock = FileLock(folder / f"gpu-{re.sub('[^A-Za-z0-9-]', '-', name)}.{slot}")
                 try:
                     lock.acquire(blocking=False)
                 except Timeout:
                     continue
                 return name, lock
-        if not is_told:
-            log.info("waiting for a GPU: other jobs have all of them (%s)", ", ".join(names))
-            is_told = True
-        time.sleep(_SECONDS_BETWEEN_TRIES)
+        if not has_logged:
+            log.info("waiting for a GPU: other jobs use all of them (%s)", ", ".join(names))
+            has_logged = True
+        time.sleep(_SECONDS_BETWEEN_ATTEMPTS)

@@ -1,40 +1,50 @@
-"""Which folder a job of a sweep has, and what is left to do there.
+"""The jobs of a sweep: the folder of each job, what remains to be done for it, and its run.
 
-A job is known by the hash of its configuration: the same command, given again, finds its jobs again, and so does a
-command that only has more of them. Imports no PyTorch: a job with nothing to do ends at once.
+A job is identified by the hash of its configuration. The same command, given again, therefore finds the folders of its
+jobs, and so does a command that adds further jobs. This module does not import PyTorch, so that a job for which nothing
+remains to be done ends at once.
 """
 
 import json
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from convbench.config.naming import config_hash
+from convbench.config.relocation import relocate
+from convbench.experiment.lifecycle import execute_run, start_run
 from convbench.files import read_text
 from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.locking import InUseError
 from convbench.run_folders.record import find_runs, read_results
+from convbench.sweeps.gpu_locks import acquire_gpu
 
-_NAME_DIGITS = 6  # of the hash, in the name of a folder whose plain name is another job's
+log = logging.getLogger("convbench")
+
+_SUFFIX_DIGITS = 6  # of the hash, appended to a folder name that another job has already
 
 
 def job_folder(sweep: str, name: str, config: DictConfig) -> str:
-    """The name of the folder of a job: the one that it has already, else a new one.
+    """The name of the folder of a job: the existing folder with its configuration, or a new one.
 
     Args:
-        sweep: folder of the sweep.
-        name: what the job would be called, `conv-standard_seed-0`.
-        config: of the job.
+        sweep: the folder of the sweep.
+        name: the name that a new folder should have, such as `conv-standard_seed-0`.
+        config: the configuration of the job.
     """
     digest = config_hash(config)
     jobs = {run.folder.name: run.config_hash for run in find_runs([Path(sweep)]).runs}
     if jobs.get(name) == digest:
         return name
-    known = next((folder for folder, other in jobs.items() if other == digest), None)
-    if known is not None:
-        return known
-    # An earlier command of this sweep may have left out of its names what varies now.
-    return f"{name}-{digest[:_NAME_DIGITS]}" if name in jobs else name
+    existing = next((folder for folder, other in jobs.items() if other == digest), None)
+    if existing is not None:
+        return existing
+    # Names contain only the keys that vary: an earlier command of this sweep may have used the same name for a job
+    # that differs in a key which did not vary then.
+    return f"{name}-{digest[:_SUFFIX_DIGITS]}" if name in jobs else name
 
 
 def has_failed_job(sweep: Path) -> bool:
@@ -44,21 +54,76 @@ def has_failed_job(sweep: Path) -> bool:
 
 
 def read_sweep(sweep: Path) -> dict[str, Any]:
-    """What `sweep.json` says: the command, when it was given, how many jobs it has (None: nobody knows)."""
+    """The content of `sweep.json`: the command, its start time, and the number of jobs (None if it is not known).
+
+    Empty if the file cannot be read.
+    """
     try:
-        said = json.loads(read_text(sweep / "sweep.json"))
+        content = json.loads(read_text(sweep / "sweep.json"))
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def next_action(folder: RunFolder, retry_failed: bool) -> str:
-    """`start` the job of a folder, let it `go on` from its checkpoint, or `leave` it as it is."""
+def next_action(folder: RunFolder, retry_failed: bool) -> Literal["start", "resume", "skip"]:
+    """What remains to be done for the job in a folder: start it, resume it from its checkpoint, or skip it."""
     try:
         status = read_results(folder.path)["status"]
     except (OSError, ValueError):
         return "start"
     if status == "finished" or (status == "failed" and not retry_failed):
-        return "leave"
-    # What a failed run leaves is what made it fail, such as weights that are no numbers.
-    return "go on" if status != "failed" and folder.last_checkpoint.exists() else "start"
+        return "skip"
+    # A failed job starts anew, because its checkpoint may contain the cause of the failure, such as NaN weights.
+    return "resume" if status != "failed" and folder.last_checkpoint.exists() else "start"
+
+
+def run_job(config: DictConfig, folder: RunFolder) -> float | None:
+    """Do what remains to be done for a job of a sweep.
+
+    Args:
+        config: the configuration of the job.
+        folder: the folder of the job.
+
+    Returns:
+        The best validation accuracy in [0, 1]; None if there is none, or if another process is working in the folder.
+
+    Raises:
+        KeyboardInterrupt: if a signal asked to stop, also if the job has finished nevertheless: the sweep has to end.
+    """
+    try:
+        with folder.lock():
+            return _run_locked_job(config, folder)
+    except InUseError as error:
+        log.info("skipped: %s", error)
+        return None
+
+
+def _run_locked_job(config: DictConfig, folder: RunFolder) -> float | None:
+    action = next_action(folder, config.sweep.retry_failed)
+    if action != "start":
+        folder = RunFolder.open(folder.path, "sweep")
+    if action == "skip":
+        log.info("skipped, already %s: %s", folder.results["status"], folder.path)
+        return folder.record.best_accuracy
+    if config.sweep.fail_fast and has_failed_job(folder.path.parent):
+        log.info("not started, because another job has failed (sweep.fail_fast): %s", folder.path)
+        return None
+    if action == "resume":
+        folder.update_results(status="running", error=None)
+        recorded = folder.read_config()
+        relocate(recorded, config.data.get("root"), config.datasets)
+        config = recorded
+    else:
+        folder.clear()
+        start_run(config, folder)
+    is_stopped = execute_run(config, folder, lambda: _select_gpu(config))
+    if is_stopped:
+        raise KeyboardInterrupt
+    return folder.record.best_accuracy
+
+
+def _select_gpu(config: DictConfig) -> None:
+    """Select a GPU for a job of joblib, whose launcher does not assign GPUs; those of Slurm and Ray do."""
+    launcher = HydraConfig.get().launcher
+    if launcher._target_.endswith("JoblibLauncher") and config.engine.device in ("auto", "cuda"):
+        acquire_gpu(launcher.n_jobs)

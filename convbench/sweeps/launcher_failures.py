@@ -1,7 +1,7 @@
-"""What is left to do when a launcher gives up on a sweep: its other jobs, its report, and a word to the person.
+"""The end of a sweep whose launcher stops early: wait for its other jobs, summarise them and write the report.
 
-Launchers raise as soon as one job has ended without a result, as one does that was killed; Hydra then ends without
-calling the sweep's callback.
+A launcher raises an exception as soon as one job ends without a result, for example because it was killed. Hydra then
+ends without calling the callback of the sweep.
 """
 
 import logging
@@ -17,7 +17,7 @@ from convbench.sweeps.callback import SweepCallback
 
 log = logging.getLogger("convbench")
 
-# The extras of this package, by the name of what its plugin adds to Hydra.
+# The extra of this package that installs a plugin, by the configuration that the plugin adds to Hydra.
 EXTRAS = {
     "hydra/launcher/joblib": "joblib",
     "hydra/launcher/submitit_slurm": "slurm",
@@ -27,43 +27,43 @@ EXTRAS = {
 
 
 def missing_extra(error: BaseException) -> str | None:
-    """Which extra to install, if a config asks for a plugin that is not there; None for any other error."""
+    """The error message for a plugin of Hydra that is not installed; None for any other error."""
     if not isinstance(error, MissingConfigException):
         return None
     extra = EXTRAS.get(str(error.missing_cfg_file).removesuffix(".yaml"))
-    return extra and f"{error.missing_cfg_file} comes with a plugin of Hydra: pip install 'convbench[{extra}]'"
+    return extra and f"{error.missing_cfg_file} needs a plugin of Hydra: pip install 'convbench[{extra}]'"
 
 
 def handle_launcher_failure(error: Exception) -> None:
-    """Say why the launcher has stopped, wait for the jobs that run nevertheless, and close the sweep.
+    """Log why the launcher has stopped, wait for the jobs that are still running on Slurm, and close the sweep.
 
     Args:
-        error: of the launcher.
+        error: the exception that the launcher raised.
 
     Raises:
-        SystemExit: if the sweep had begun; with the exit code of a sweep that has failed jobs.
+        SystemExit: if some jobs of the sweep have not finished; with the exit code of such a sweep.
     """
     sweep = SweepCallback.open
     if sweep is None:
         return
     if _is_on_slurm(sweep) and _slurm_jobs(sweep.folder):
-        log.error("a job has left Slurm without a result; waiting for the others")
+        log.error("a Slurm job ended without a result; waiting for the other jobs")
         _wait_for_slurm(sweep.folder)
-    elif find_runs([sweep.folder]).runs:  # else nothing has begun, and the command line says why
+    elif find_runs([sweep.folder]).runs:  # otherwise no job has begun, and the command line prints the error
         log.error("the launcher stopped: %s", reason(error))
     sweep.close()
 
 
 def handle_interruption() -> None:
-    """Say how to go on with a sweep that a person has stopped."""
+    """Log how to continue a sweep that the user has interrupted."""
     sweep = SweepCallback.open
     if sweep is None:
         return
     sweep.progress.stop()
-    waiting = _slurm_arrays(sweep.folder) if _is_on_slurm(sweep) else []
-    if waiting:
-        log.info("the jobs stay with Slurm; to end them: scancel %s", " ".join(waiting))
-    log.info("interrupted; the same command with sweep=%s goes on", sweep.folder.name)
+    arrays = _slurm_arrays(sweep.folder) if _is_on_slurm(sweep) else []
+    if arrays:
+        log.info("the jobs remain in Slurm; to cancel them: scancel %s", " ".join(arrays))
+    log.info("interrupted; to continue, give the same command with sweep=%s", sweep.folder.name)
 
 
 def _is_on_slurm(sweep: SweepCallback) -> bool:
@@ -71,13 +71,15 @@ def _is_on_slurm(sweep: SweepCallback) -> bool:
 
 
 def _slurm_jobs(sweep: Path) -> list[str]:
-    """The jobs, such as 12_0 and 12_1, that were handed to Slurm since the sweep was last started."""
-    started = (sweep / "sweep.json").stat().st_mtime  # by the clock of the file system, as the files of the jobs
+    """The ids of the jobs, such as 12_0 and 12_1, that were submitted to Slurm since the sweep was last started."""
+    # Both times come from the file system, whose clock may differ from the clock of this machine.
+    started = (sweep / "sweep.json").stat().st_mtime
     files = [path for path in sweep.glob(".submitit/*/*_submitted.pkl") if path.stat().st_mtime >= started]
     return sorted(path.name.removesuffix("_submitted.pkl") for path in files)
 
 
 def _slurm_arrays(sweep: Path) -> list[str]:
+    """The ids of the job arrays, such as 12."""
     return sorted({re.sub("_.*", "", job) for job in _slurm_jobs(sweep)})
 
 
@@ -88,6 +90,4 @@ def _wait_for_slurm(sweep: Path) -> None:
     for job in jobs:
         job.wait()
         if not job.paths.result_pickle.exists():
-            log.error(
-                "Slurm job %s: %s; what it said last: %s", job.job_id, job.state, os.path.relpath(job.paths.stderr)
-            )
+            log.error("Slurm job %s: %s; its last output: %s", job.job_id, job.state, os.path.relpath(job.paths.stderr))

@@ -1,4 +1,4 @@
-"""How a sweep goes: done, running, failed, left, and the time left; read from the folders of its jobs alone."""
+"""The progress of a sweep: the numbers of jobs by status and the remaining time, read from the job folders alone."""
 
 import os
 import sys
@@ -8,15 +8,17 @@ from pathlib import Path
 
 from convbench.run_folders.record import find_runs
 
-_SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_POLLS = 2.0
 
 
 class SweepProgress:
-    """Counts jobs by what their folders say. Goes to other processes without its thread.
+    """Counts the jobs of a sweep by the status in their folders.
+
+    An instance can be pickled; the copy has no thread.
 
     Args:
-        folder: of the sweep.
-        jobs: how many there will be; None where nobody knows.
+        folder: the folder of the sweep.
+        jobs: the total number of jobs; None if it is not known.
     """
 
     def __init__(self, folder: Path, jobs: int | None) -> None:
@@ -26,50 +28,53 @@ class SweepProgress:
         self._done_before = self._count()["finished"]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._named = set(self._failures())
+        self._reported = set(self._failures())
 
     def __reduce__(self) -> tuple[type["SweepProgress"], tuple[Path, int | None]]:
         return SweepProgress, (self.folder, self.jobs)
 
     def line(self) -> str:
-        """For a person: `sweep ablation: 3 done, 1 running, 0 failed, 5 left, about 4 min left`."""
+        """The progress in one line: `sweep ablation: 3 done, 1 running, 0 failed, 5 left, about 4 min to go`."""
         count = self._count()
-        counted = f"{count['finished']} done, {count['running']} running, {count['failed']} failed"
-        said = f"sweep {self.folder.name}: {counted}"
+        counts = f"{count['finished']} done, {count['running']} running, {count['failed']} failed"
+        text = f"sweep {self.folder.name}: {counts}"
         if self.jobs is None:
-            return said
+            return text
         left = max(self.jobs - sum(count.values()), 0)
-        said += f", {left} left"
+        text += f", {left} left"
         done_now = count["finished"] - self._done_before
         if done_now and left + count["running"]:
             seconds = (time.monotonic() - self._began) / done_now * (left + count["running"])
-            said += f", about {duration(seconds)} to go"
-        return said
+            text += f", about {duration(seconds)} to go"
+        return text
 
     @property
     def is_watching(self) -> bool:
-        """Whether a thread says how it goes."""
+        """Whether a thread prints the progress."""
         return self._thread is not None
 
     def start(self) -> None:
-        """Say how it goes whenever that changes, and which job has failed; on a terminal in one line that stays."""
+        """Start a thread that prints failed jobs and, whenever it changes, the progress.
+
+        On a terminal the progress is a single line that is overwritten.
+        """
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Say no more."""
+        """Stop the thread."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
 
     def _watch(self) -> None:
         last, is_terminal = "", sys.stderr.isatty()
-        while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            notices = self._notices()
+        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
+            notices = self._failure_notices()
             if notices and is_terminal:
                 _write_over("")
             for notice in notices:
-                print(notice, flush=True)  # not by the log: with one job at a time, that is the job's own file
+                print(notice, flush=True)  # not logged: a job in this process directs the log to its own file
             line = self.line()
             if is_terminal:
                 _write_over(fitted(line, os.get_terminal_size(sys.stderr.fileno()).columns))
@@ -79,14 +84,15 @@ class SweepProgress:
         if is_terminal and last:
             _write_over("")
 
-    def _notices(self) -> list[str]:
+    def _failure_notices(self) -> list[str]:
+        """One line for each job that has failed since the last call."""
         failures = self._failures()
-        new = [job for job in failures if job not in self._named]
-        self._named.update(new)
+        new = [job for job in failures if job not in self._reported]
+        self._reported.update(new)
         return [f"FAILED {name}: {failures[name, ended_at]}" for name, ended_at in new]
 
     def _failures(self) -> dict[tuple[str, str], str]:
-        # A job that is tried again may fail again, at another time.
+        """The errors of the failed jobs, by folder name and end time: a job that is retried may fail again."""
         return {
             (run.folder.name, run.ended_at): run.error
             for run in find_runs([self.folder]).runs
@@ -94,15 +100,21 @@ class SweepProgress:
         }
 
     def _count(self) -> dict[str, int]:
+        """The number of jobs by status."""
         count = {"finished": 0, "running": 0, "failed": 0}
         for run in find_runs([self.folder]).runs:
-            if run.status in count:  # a killed one is left to do
+            if run.status in count:  # an interrupted or killed job remains to be run
                 count[run.status] += 1
         return count
 
 
 def fitted(line: str, columns: int) -> str:
-    """Shorten the name of the sweep until the line fits: a line that wraps cannot be written over."""
+    """The progress line with the name of the sweep shortened to fit the terminal; a wrapped line cannot be overwritten.
+
+    Args:
+        line: the progress line.
+        columns: the width of the terminal.
+    """
     start, colon, rest = line.partition(": ")
     room = columns - 1 - len(colon) - len(rest)
     if len(start) <= room:
@@ -112,12 +124,13 @@ def fitted(line: str, columns: int) -> str:
 
 
 def _write_over(line: str) -> None:
+    """Replace the current line of the terminal."""
     sys.stderr.write(f"\r\x1b[K{line}")
     sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
+    """A duration in readable units: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,1 @@
-"""What is measured on a device and measurements: implementations, compilation, the interleaved clock."""
+"""Choices by measurement: the implementation of each convolution, and whether to compile the network."""

@@ -1,4 +1,4 @@
-"""Times that can be compared: warmed up, taken in turns, summed up by their median."""
+"""Comparable timings: interleaved measurements after a warmup, summarised by their median."""
 
 import statistics
 import time
@@ -7,24 +7,28 @@ from dataclasses import dataclass
 
 import torch
 
-_WARM_UPS = 2
-_LEAST_SECONDS = 0.005  # of one measurement, below which a call is repeated within it
+_WARMUP_CALLS = 2
+_MIN_SECONDS = 0.005  # minimum length of a measurement; shorter calls are repeated within it
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one call, as measured in each round."""
+    """Times of a call.
+
+    Attributes:
+        seconds: Time of one call in each round, in seconds.
+    """
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median time, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, as a share of the median; 0 for a single round."""
+        """Half the interquartile range divided by the median; 0 for a single round."""
         if len(self.seconds) < 2:
             return 0.0
         lower, _, upper = statistics.quantiles(self.seconds, n=4, method="inclusive")
@@ -34,37 +38,37 @@ class Times:
 def in_turns(
     calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, give_up: float = float("inf")
 ) -> dict[str, Times]:
-    """Time some calls, one after the other, round after round, so that what else the machine does falls on all alike.
+    """Time several calls in interleaved rounds, so that other load on the machine affects all of them alike.
 
     Args:
-        calls: by name; each is called a few times beforehand, and once before each measurement.
-        device: on which they work; a GPU's own clock is read, and waited for once a measurement.
-        rounds: measurements of each.
-        give_up: a call that takes so many times as long as the fastest is measured no further than once.
+        calls: Calls by name. Each is called a few times as a warmup, and once before each measurement.
+        device: The device of the calls. On a GPU, CUDA events are timed, with one synchronization per measurement.
+        rounds: Number of measurements of each call.
+        give_up: A call that takes more than `give_up` times as long as the fastest is measured only once.
 
     Returns:
         Name -> times, in the order of `calls`.
     """
-    repeats, found = {}, {}
+    repeats, measured = {}, {}
     for name, call in calls.items():
-        for _ in range(_WARM_UPS):
+        for _ in range(_WARMUP_CALLS):
             call()
         once = seconds(call, device)
-        repeats[name] = max(1, round(_LEAST_SECONDS / max(once, 1e-9)))
-        found[name] = [once]
-    fastest = min(times[0] for times in found.values())
-    worth_it = [name for name, times in found.items() if times[0] <= give_up * fastest]
-    for name in worth_it:
-        found[name] = []
+        repeats[name] = max(1, round(_MIN_SECONDS / max(once, 1e-9)))
+        measured[name] = [once]
+    fastest = min(times[0] for times in measured.values())
+    candidates = [name for name, times in measured.items() if times[0] <= give_up * fastest]
+    for name in candidates:
+        measured[name] = []
     for _ in range(rounds):
-        for name in worth_it:
-            calls[name]()  # caches and heap as it leaves them itself, not as the one before it did
-            found[name].append(seconds(calls[name], device, repeats[name]))
-    return {name: Times(tuple(times)) for name, times in found.items()}
+        for name in candidates:
+            calls[name]()  # the caches and the heap are left by this call, not by the previous candidate
+            measured[name].append(seconds(calls[name], device, repeats[name]))
+    return {name: Times(tuple(times)) for name, times in measured.items()}
 
 
 def seconds(call: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    """Time a call, the mean of so many in a row."""
+    """The mean time of `repeats` calls in a row, in seconds."""
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()

@@ -1,4 +1,4 @@
-"""`engine.compile`: whether a run is long enough to earn back what compiling it costs, and the compilation itself."""
+"""`engine.compile`: the decision whether compilation saves more time than it takes, and the compilation itself."""
 
 import copy
 import os
@@ -16,23 +16,26 @@ from convbench.errors import UserError, first_cause
 from convbench.tuning.measurements import MeasurementCache
 
 _TOPIC = "compiled networks: seconds to compile, and of a step"
-# Of a network never compiled here: seconds to compile, and the share of a step that it saves; on a CPU the latter was
-# between nothing and a third, with the machine. What a compiled run comes to is measurements, and decides the next one.
-_COST = 60.0
-_SHARE_SAVED = {"cpu": 0.1, "cuda": 0.3}
-_FEW_STEPS, _FEW_EPOCHS = 50, 3  # a trial: whoever tries something out does not want to wait for a compiler
-_EARNS = 1.5  # times the cost: an estimate may be wrong
+# Defaults for a network that was never compiled on this device: the seconds of a compilation, and the fraction of a
+# step that it saves. On CPUs the fraction was between 0 and 1/3, depending on the machine. A compiled run records its
+# own measurements, which replace these defaults in later runs.
+_COMPILE_SECONDS = 60.0
+_FRACTION_SAVED = {"cpu": 0.1, "cuda": 0.3}
+# A run below these limits counts as a trial, and a trial should not wait for the compiler.
+_TRIAL_STEPS, _TRIAL_EPOCHS = 50, 3
+_SAFETY_FACTOR = 1.5  # compile only if the estimated saving is this many times the cost, as the estimate may be wrong
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """Whether to compile a network.
+    """The decision whether to compile a network.
 
     Attributes:
-        name: of what would be compiled, under which its cost is measurements.
-        is_on: whether it is.
-        why: the estimate, for a person, or why it could not be done; empty where there was neither.
-        seconds: that it took to compile; None where nothing was compiled.
+        name: Name of the network, under which its measurements are stored.
+        is_on: Whether the network is compiled.
+        why: The estimate of the decision for the user, or the reason why the compilation failed; empty if the user made
+            the decision and nothing failed.
+        seconds: Time of the compilation, in seconds; None if the network was not compiled.
     """
 
     name: str
@@ -42,9 +45,10 @@ class Compilation:
 
 
 def set_compile_cache(folder: Path) -> None:
-    """Let PyTorch keep what it compiles where the next run finds it, also after a restart of the machine.
+    """Store compiled code in `folder`, so that later runs reuse it, also after a restart of the machine.
 
-    The compiler looks for this when it is imported, and an optimizer imports it.
+    This must be called before an optimizer is constructed: the constructor imports the compiler, which reads the
+    environment variable at import.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
 
@@ -58,62 +62,67 @@ def decide_compilation(
     measurements: MeasurementCache,
     name: str,
 ) -> Compilation:
-    """Estimate by a few steps of a copy of the network what compiling would save, and compare with what it costs.
+    """Decide whether compilation saves more time than it takes.
+
+    A few eager steps of a copy of the network are timed. The time of a compiled step and of the compilation come from
+    earlier runs of the same network, or from default values.
 
     Args:
-        network: on its device, not compiled; stays as it is.
-        batch: images as the network will see them, `(N, C, H, W)`.
+        network: The network, on its device and not compiled; it is not changed.
+        batch: Images as in training, `(N, C, H, W)`.
         precision: `none`, `bf16` or `fp16`.
-        epochs: of the run.
-        steps: of all epochs together.
-        measurements: what compiling cost before.
-        name: of what would be compiled, under which its cost is measurements.
+        epochs: Number of epochs of the run.
+        steps: Number of steps of the whole run.
+        measurements: The measurements of earlier runs.
+        name: Name of the network, under which its measurements are stored.
     """
-    if steps < _FEW_STEPS or epochs <= _FEW_EPOCHS:
-        return Compilation(name, False, f"no, for a trial of {steps} steps")
+    if steps < _TRIAL_STEPS or epochs <= _TRIAL_EPOCHS:
+        return Compilation(name, False, f"no, the run is too short ({epochs} epochs, {steps} steps)")
     eager = _eager_seconds(network, batch, precision)
     known = measurements.get(_TOPIC, name) or {}
     if not {"compile", "step"} <= known.keys():
-        known = {"compile": _COST, "step": (1 - _SHARE_SAVED.get(batch.device.type, 0.0)) * eager}
+        known = {"compile": _COMPILE_SECONDS, "step": (1 - _FRACTION_SAVED.get(batch.device.type, 0.0)) * eager}
     cost, saved = known["compile"], max(0.0, steps * (eager - known["step"]))
-    is_on = saved > _EARNS * cost
+    is_on = saved > _SAFETY_FACTOR * cost
     return Compilation(
-        name, is_on, f"{'yes' if is_on else 'no'}, it takes about {cost:.0f} s to save about {saved:.0f} s"
+        name, is_on, f"{'yes' if is_on else 'no'}, compilation takes about {cost:.0f} s and saves about {saved:.0f} s"
     )
 
 
 def compile_network(
     compilation: Compilation, network: nn.Module, batch: Tensor, precision: str, is_required: bool
 ) -> Compilation:
-    """Compile a network in place, if that was decided, and pass one batch forward and backward.
+    """Compile a network in place, if `compilation.is_on`, and run one forward and backward pass.
 
-    The compiler works when the network is first called. It is called here, before training: so a failure costs no
-    training step, and no epoch's time has the compilation in it. Weights, buffers, gradients and generators are left
-    as they were.
+    PyTorch compiles a network at its first call. This call happens here, before training, so that a failure costs no
+    training step and no epoch's time includes the compilation. Parameters and buffers keep their values, gradients are
+    None afterwards, and the random number generators are restored.
 
     Args:
-        compilation: what was decided.
-        network: on its device, in training mode afterwards.
-        batch: images as a training step passes them, `(N, C, H, W)`.
+        compilation: The decision.
+        network: The network, on its device; it is in training mode afterwards.
+        batch: Images as in training, `(N, C, H, W)`.
         precision: `none`, `bf16` or `fp16`.
-        is_required: whether a failure is an error; otherwise the network stays eager.
+        is_required: Whether a failure is an error; otherwise the network stays eager.
 
     Returns:
-        What came of it, the same in all processes.
+        The decision with the time of the compilation, or with the reason of its failure; `is_on` is the same in all
+        processes.
 
     Raises:
-        UserError: if compilation is required and fails.
+        UserError: The compilation is required and fails.
     """
     if not compilation.is_on:
         return compilation
     begin, failure = time.perf_counter(), ""
-    # In place: names of parameters stay as they are. Dropout draws what it would draw uncompiled.
+    # Module.compile keeps the names of the parameters. With fallback_random, dropout draws the same numbers as without
+    # compilation.
     network.train().compile(options={"fallback_random": True})
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
-            _pass(network, batch, precision)
-    except Exception as error:  # of many kinds; what is the network's own fault, an eager step will say again
+            _forward_backward(network, batch, precision)
+    except Exception as error:  # the compiler raises many types; an error of the network itself recurs in an eager step
         failure = first_cause(error)
     network.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -124,30 +133,37 @@ def compile_network(
     failure = failure or "it failed in another process"
     if is_required:
         raise UserError(
-            f"the network cannot be compiled here ({failure}); give false or auto, or install what is missing "
-            "(engine.compile)"
+            f"the network cannot be compiled on this machine ({failure}); give false or auto, or install what is "
+            "missing (engine.compile)"
         )
-    network._compiled_call_impl = None  # what Module.compile has set; PyTorch has no public way back
-    return replace(compilation, is_on=False, why=f"no, the network cannot be compiled here ({failure})")
+    network._compiled_call_impl = None  # undoes Module.compile; PyTorch has no public method for it
+    return replace(compilation, is_on=False, why=f"no, the network cannot be compiled on this machine ({failure})")
 
 
 def record_compilation(measurements: MeasurementCache, name: str, compile_seconds: float, step: float) -> None:
-    """Note how long it took to compile a network, and how long a training step took then, in seconds."""
+    """Store the times of a compiled run for the decisions of later runs.
+
+    Args:
+        measurements: The measurements of this device.
+        name: Name of the network.
+        compile_seconds: Time of the compilation, in seconds.
+        step: Time of a compiled training step, in seconds.
+    """
     measurements.put(_TOPIC, name, {"compile": compile_seconds, "step": step})
 
 
 def _eager_seconds(network: nn.Module, batch: Tensor, precision: str) -> float:
-    twin, seconds = copy.deepcopy(network), []
+    duplicate, seconds = copy.deepcopy(network), []
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
-        for _ in range(8):  # the first one pays for what is set up once; others for what else the machine does
+        for _ in range(8):  # the minimum excludes initialisation in the first pass and other load on the machine
             begin = time.perf_counter()
-            _pass(twin, batch, precision)
+            _forward_backward(duplicate, batch, precision)
             seconds.append(time.perf_counter() - begin)
     return min(seconds)
 
 
-def _pass(network: nn.Module, batch: Tensor, precision: str) -> None:
-    """Forward and backward, until the device has done it."""
+def _forward_backward(network: nn.Module, batch: Tensor, precision: str) -> None:
+    """Run a forward and a backward pass and wait for the device."""
     with autocast(batch.device, precision):
         logits = network(batch)
         loss = functional.cross_entropy(logits, logits.detach().argmax(1))

@@ -1,8 +1,8 @@
-"""`conv.implementation=auto`: time the implementations of each layer where it stands, and keep the fastest.
+"""`conv.implementation=auto`: measure the implementations of each layer and choose the fastest.
 
-What is timed is what training does: forward and backward, at the batch, the memory format and the precision of the run.
-Layers that are alike are timed once; what was found is kept in a file, so that the next run on the same device with the
-same versions does not measure again.
+The forward and the backward pass of the layer are timed, with the input shape, the memory format and the precision of
+the run. Equal layers are timed once. The times are stored in a file, so that later runs on the same device with the
+same versions need not measure them again.
 """
 
 import copy
@@ -19,7 +19,7 @@ from convbench.tuning.measurements import MeasurementCache
 
 _TOPIC = "seconds of implementations"
 _ROUNDS = 9
-_GIVE_UP = 1.5  # times as long as the fastest: no noise makes up for that
+_GIVE_UP = 1.5  # a candidate this many times slower than the fastest cannot be faster because of measurement noise
 
 
 def choose_implementations(
@@ -29,27 +29,27 @@ def choose_implementations(
     measurements: MeasurementCache,
     known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Give every convolution whose implementation is `auto` the fastest that it has.
+    """Choose the fastest implementation of every convolution whose implementation is `auto`.
 
     Args:
-        network: on its device, in training mode; nothing but implementations changes.
-        batch: images as the network will see them, `(N, C, H, W)`.
+        network: The network, on its device and in training mode. Only its implementations are changed.
+        batch: Images as in training, `(N, C, H, W)`.
         precision: `none`, `bf16` or `fp16`.
-        measurements: earlier measurements.
-        known: name -> implementation, chosen before for a run that is resumed, whose numbers must not change, or by
-            another process.
+        measurements: The stored measurements of this device.
+        known: Name of a layer -> implementation, if the choice was made before: by a run that is resumed, whose results
+            must not change, or by process 0.
 
     Returns:
-        Name of each such layer -> its implementation; empty where nothing is left to choose.
+        Name of each of these layers -> its implementation; empty if no implementation is `auto`.
     """
-    layers = _undecided(network)
+    layers = _auto_layers(network)
     if not layers:
         return {}
     if known:
         return use_implementations(network, known)
-    inputs = _inputs(network, layers, batch, precision)
+    inputs = _layer_inputs(network, layers, batch, precision)
     for name, conv in layers.items():
-        # a forward pass need not reach every layer
+        # A layer has no input if the forward pass does not call it.
         conv.use(
             _fastest(conv, inputs[name], precision, measurements) if name in inputs else conv.reference_implementation
         )
@@ -57,22 +57,23 @@ def choose_implementations(
 
 
 def use_implementations(network: nn.Module, chosen: Mapping[str, str]) -> dict[str, str]:
-    """Give every convolution whose implementation is `auto` the one that was chosen for it before.
+    """Set the implementation of every convolution whose implementation is `auto` to an earlier choice.
 
     Args:
-        network: nothing but implementations changes.
-        chosen: name -> implementation; a layer that it lacks takes the defining one.
+        network: The network. Only its implementations are changed.
+        chosen: Name of a layer -> implementation. Layers without an entry use the reference implementation.
 
     Returns:
-        Name of each such layer -> its implementation.
+        Name of each of these layers -> its implementation.
     """
-    layers = _undecided(network)
+    layers = _auto_layers(network)
     for name, conv in layers.items():
         conv.use(chosen.get(name, conv.reference_implementation))
     return {name: conv.implementation for name, conv in layers.items()}
 
 
-def _undecided(network: nn.Module) -> dict[str, Conv2dBase]:
+def _auto_layers(network: nn.Module) -> dict[str, Conv2dBase]:
+    """Name -> convolution, for each convolution whose implementation is `auto`."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -81,37 +82,42 @@ def _undecided(network: nn.Module) -> dict[str, Conv2dBase]:
 
 
 def medians(conv: Conv2dBase, x: Tensor, precision: str, rounds: int = _ROUNDS) -> dict[str, Times]:
-    """Time forward and backward of every implementation that takes the layer.
+    """Time the forward and the backward pass of every implementation that supports a layer.
 
     Args:
-        conv: on its device.
-        x: its input `(N, C, H, W)`; random numbers of this shape, dtype and memory format are what is convolved.
+        conv: The layer, on its device; it is not changed.
+        x: An input, `(N, C, H, W)`. The timed input has random values and the same shape, dtype and memory format.
         precision: `none`, `bf16` or `fp16`.
-        rounds: measurements of each.
+        rounds: Number of measurements of each implementation.
+
+    Returns:
+        Implementation -> times.
     """
     calls: dict[str, Callable[[], object]] = {}
     for implementation in conv.implementations:
         if conv.only_on.get(implementation, x.device.type) != x.device.type:
-            continue  # computes as another one here
-        twin = copy.deepcopy(conv)
+            continue  # on other devices it falls back to another implementation
+        duplicate = copy.deepcopy(conv)
         try:
-            twin.use(implementation)
-            call = training_call(twin, x, precision)
+            duplicate.use(implementation)
+            call = training_call(duplicate, x, precision)
             call()
-        except UserError:  # refuses the layer, or as the pure Python loops its size
+        except UserError:  # the layer is unsupported, or its input is too large for the pure Python loops
             continue
         calls[implementation] = call
     return in_turns(calls, x.device, rounds, _GIVE_UP)
 
 
 def training_call(conv: nn.Module, like: Tensor, precision: str, has_gradient: bool = True) -> Callable[[], object]:
-    """What is to be timed of a layer: forward and, as in training, backward to its input and its parameters.
+    """A function that runs a layer as in training: forward, then backward to its parameters and its input.
+
+    The gradient of an input with at most 3 channels is not computed, because it is taken for an image.
 
     Args:
-        conv: on its device.
-        like: the input's shape, dtype and memory format.
+        conv: The layer, on its device.
+        like: A tensor with the shape, dtype and memory format of the input.
         precision: `none`, `bf16` or `fp16`.
-        has_gradient: False for the forward pass alone.
+        has_gradient: False for the forward pass only.
     """
     with torch.random.fork_rng(devices=[]):
         x = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
@@ -125,21 +131,22 @@ def training_call(conv: nn.Module, like: Tensor, precision: str, has_gradient: b
                 return conv(x)
 
         return forward
-    x.requires_grad_(like.shape[1] > 3)  # images themselves need no gradient
-    wanted: list[Tensor] = [parameter for parameter in conv.parameters() if parameter.requires_grad]
-    wanted += [x] if x.requires_grad else []
+    x.requires_grad_(like.shape[1] > 3)
+    inputs: list[Tensor] = [parameter for parameter in conv.parameters() if parameter.requires_grad]
+    inputs += [x] if x.requires_grad else []
     with context:
         gradient = torch.ones_like(conv(x))
 
-    def both() -> object:
+    def forward_backward() -> object:
         with context:
             y = conv(x)
-        return torch.autograd.grad(y, wanted, gradient)
+        return torch.autograd.grad(y, inputs, gradient)
 
-    return both
+    return forward_backward
 
 
 def _fastest(conv: Conv2dBase, x: Tensor, precision: str, measurements: MeasurementCache) -> str:
+    """The name of the fastest implementation, from stored or new measurements."""
     layout = "channels_last" if x.is_contiguous(memory_format=torch.channels_last) else "channels_first"
     parameters = ", ".join(f"{name} {tuple(parameter.shape)}" for name, parameter in conv.named_parameters())
     image = f"{tuple(x.shape)} {x.dtype} {layout}, autocast {precision}"
@@ -151,17 +158,19 @@ def _fastest(conv: Conv2dBase, x: Tensor, precision: str, measurements: Measurem
     return min(known, key=lambda name: known[name])
 
 
-def _inputs(network: nn.Module, layers: Mapping[str, nn.Module], batch: Tensor, precision: str) -> dict[str, Tensor]:
-    """What reaches each layer, from one forward pass in evaluation mode."""
+def _layer_inputs(
+    network: nn.Module, layers: Mapping[str, nn.Module], batch: Tensor, precision: str
+) -> dict[str, Tensor]:
+    """Name -> uninitialised tensor like the input of the layer, from a forward pass in evaluation mode."""
     found: dict[str, Tensor] = {}
 
-    def note(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             found[name] = torch.empty_like(inputs[0])
 
         return hook
 
-    hooks = [conv.register_forward_pre_hook(note(name)) for name, conv in layers.items()]
+    hooks = [conv.register_forward_pre_hook(record(name)) for name, conv in layers.items()]
     was_training = network.training
     try:
         with torch.no_grad(), autocast(batch.device, precision):

@@ -1,4 +1,4 @@
-"""What was measured once on a device need not be measured again: a JSON file in the cache folder."""
+"""A cache of measurements for each device: a JSON file in the cache folder."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ log = logging.getLogger("convbench")
 
 
 class MeasurementCache:
-    """`{device and versions: {topic: {key: {name: seconds}}}}` in a file.
+    """A cache `{device and versions: {topic: {key: {name: seconds}}}}` in the file `measured.json`.
 
-    What has another shape was written by something else, or by hand; it counts as nothing, and is written over.
+    Content with another structure, for example after a manual edit, is ignored and overwritten.
 
     Args:
-        folder: of the file; made when something is measurements.
-        device: what was measured on another one, or with other versions, is not looked at.
+        folder: Folder of the file; created by the first write.
+        device: The device. Measurements on other devices or with other versions of PyTorch are not used.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -30,21 +30,19 @@ class MeasurementCache:
         self.where = f"{describe_device(device)}, torch {torch.__version__}"
 
     def get(self, topic: str, key: str) -> dict[str, float] | None:
-        """The seconds that were measurements, by name, or None."""
-        found = _below(_below(_below(self._read(), self.where), topic), key)
-        return found if found and all(map(_is_time, found.values())) else None
+        """The measured times in seconds by name, or None if there are none."""
+        times = _subtable(_subtable(_subtable(self._read(), self.where), topic), key)
+        return times if times and all(map(_is_time, times.values())) else None
 
     def put(self, topic: str, key: str, seconds: Mapping[str, float]) -> None:
-        """Keep measurements; a folder that cannot be written costs the next run some seconds, no more."""
+        """Store times in seconds by name. A folder that is not writable causes only a warning."""
         known = self._read()
-        here = _below(known, self.where)
-        known |= {self.where: here | {topic: _below(here, topic) | {key: seconds}}}
+        here = _subtable(known, self.where)
+        known |= {self.where: here | {topic: _subtable(here, topic) | {key: seconds}}}
         try:
             write_text(self.path, to_json(known, indent=1))
         except OSError as error:
-            log.warning(
-                "cannot remember measurements in %s (%s); set engine.cache to a folder of yours", self.path, error
-            )
+            log.warning("cannot store measurements in %s (%s); give a writable folder (engine.cache)", self.path, error)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -54,8 +52,9 @@ class MeasurementCache:
         return known if isinstance(known, dict) else {}
 
 
-def _below(known: dict[str, Any], name: str) -> dict[str, Any]:
-    found = known.get(name)
+def _subtable(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """The dictionary at `name`; empty if there is none."""
+    found = table.get(name)
     return found if isinstance(found, dict) else {}
 
 

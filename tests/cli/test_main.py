@@ -1,4 +1,4 @@
-"""What a person meets on the command line before anything is trained."""
+"""The command line before anything is trained: help, flags, overrides, error messages and exit codes."""
 
 import os
 import resource
@@ -36,7 +36,7 @@ def test_help_of_train_names_every_group_with_its_options_and_five_examples(run_
 
 
 def run_without_torch(folder, *arguments, code=0):
-    """Run `convbench.train`, see that it ends with `code` and has imported nothing heavy, and give what it said."""
+    """Run `convbench.train`, assert its exit code and that it has not imported PyTorch, and return its output."""
     probe = (
         "import sys, runpy; sys.argv[0] = 'train'; code = 0\n"
         "try: runpy.run_module('convbench.train', run_name='__main__')\n"
@@ -56,10 +56,10 @@ def test_help_and_cfg_job_do_not_import_torch(tmp_path, flags):
 
 
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]])
-def test_help_and_cfg_job_take_less_than_two_seconds(run_module, flags):
-    """Of processor time, which other work on the machine stretches less than the clock on the wall.
+def test_help_and_cfg_job_take_less_than_two_seconds_of_cpu_time(run_module, flags):
+    """CPU time depends less on other processes than wall-clock time.
 
-    Half of it is Hydra's, which lists the options of every launcher that is installed.
+    Hydra takes half of it to list the options of every installed launcher.
     """
 
     def children_seconds():
@@ -74,21 +74,21 @@ def test_help_and_cfg_job_take_less_than_two_seconds(run_module, flags):
     assert min(seconds) < 2.0, seconds
 
 
-def test_a_slip_in_a_value_is_answered_without_loading_torch(tmp_path):
-    assert "epochs=0 is out of range" in run_without_torch(tmp_path, "epochs=0", code=2)
+def test_a_value_out_of_range_is_reported_without_importing_torch(tmp_path):
+    assert "(epochs)" in run_without_torch(tmp_path, "epochs=0", code=2)
 
 
-def test_an_unknown_option_is_answered_with_the_options_there_are(run_here):
+def test_the_message_on_an_unknown_option_lists_the_existing_options(run_here):
     done = run_here("train", "conv=wighted_sum")
     assert done.code == 2
-    assert "Could not find 'conv/wighted_sum'" in done.err
+    assert "conv/wighted_sum" in done.err
     for option in ("dynamic", "from_scratch", "standard", "weighted_sum"):
         assert option in done.err
     assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
-    ("module", "word", "near"),
+    ("module", "word", "similar"),
     [
         ("train", "epochz=3", "epochs"),
         ("train", "model.dept=20", "model.depth"),
@@ -103,11 +103,13 @@ def test_an_unknown_option_is_answered_with_the_options_there_are(run_here):
         ("apply_kernel", "+kernal=emboss", "kernel"),
     ],
 )
-def test_an_unknown_key_is_answered_with_keys_like_it_and_never_with_advice_to_add_it(run_here, module, word, near):
-    given = {"evaluate": ["run=x"], "compare": ["."], "apply_kernel": ["image=x"]}.get(module, [])
-    done = run_here(module, word, *given)
+def test_the_message_on_an_unknown_key_names_similar_keys_and_does_not_advise_to_add_it(
+    run_here, module, word, similar
+):
+    required = {"evaluate": ["run=x"], "compare": ["."], "apply_kernel": ["image=x"]}.get(module, [])
+    done = run_here(module, word, *required)
     assert done.code == 2
-    assert near in done.err.splitlines()[0]
+    assert similar in done.err.splitlines()[0]
     assert "use +" not in done.err
     assert "Traceback" not in done.err
 
@@ -115,18 +117,18 @@ def test_an_unknown_key_is_answered_with_keys_like_it_and_never_with_advice_to_a
 @pytest.mark.parametrize(
     "words", [["epochs=0"], ["+loss=focal"], ["conv=wighted_sum"], ["model=-1"], ["schedule=[]", "data.flipx=1"]]
 )
-def test_a_slip_leaves_no_folder(run_here, tmp_path, words):
+def test_a_command_with_a_mistake_creates_no_folder(run_here, tmp_path, words):
     assert run_here("train", *words).code == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_that_nothing_reads_fails_every_job_of_a_sweep(run_here, results):
+def test_an_unknown_key_fails_every_job_of_a_sweep(run_here, results):
     done = run_here("train", "-m", "+loss=focal,dice", "sweep.report=false")
     assert done.code == 3
     assert [(result["status"], "(loss)" in result["error"]) for _, result in results()] == [("failed", True)] * 2
 
 
-def test_a_key_that_an_experiment_of_ones_own_gets_wrong_is_named(run_here, tmp_path):
+def test_the_message_names_an_unknown_key_in_a_users_experiment_file(run_here, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "mine.yaml").write_text("# @package _global_\nearly_stopping: 3\n")
     done = run_here("train", "--config-dir", str(tmp_path / "mine"), "experiment=mine")
@@ -137,12 +139,12 @@ def test_a_key_that_an_experiment_of_ones_own_gets_wrong_is_named(run_here, tmp_
     "arguments",
     [["-m", "epochs=0", "seed=1,2"], ["epochs=0", "-m", "seed=1,2"], ["epochs=0", "seed=1,2", "--multirun"]],
 )
-def test_flags_stand_anywhere_among_the_words(run_here, results, arguments):
+def test_flags_may_stand_anywhere_on_the_command_line(run_here, results, arguments):
     assert run_here("train", *arguments, "sweep.report=false").code == 3
-    assert sorted(folder.name for folder, _ in results()) == ["seed=1", "seed=2"]
+    assert sorted(folder.name for folder, _ in results()) == ["seed-1", "seed-2"]
 
 
-def test_an_unknown_flag_is_answered_with_one_sentence(run_here):
+def test_an_unknown_flag_gives_a_message_of_one_line(run_here):
     done = run_here("train", "--verbose")
     assert done.code == 2
     assert done.err.startswith("error: ")
@@ -167,35 +169,37 @@ def test_an_unknown_flag_is_answered_with_one_sentence(run_here):
         ("a=[", "a=["),
     ],
 )
-def test_the_same_value_given_twice_is_one_job(word, kept, capsys):
+def test_a_value_that_a_sweep_repeats_is_one_job(word, kept, capsys):
     assert [text.replace(" ", "") for text in without_repetitions([word])] == [kept.replace(" ", "")]
     assert (word.partition("=")[0] in capsys.readouterr().out) == (kept != word)
 
 
-def test_a_word_that_is_no_override_is_answered_with_exit_code_2(run_here):
+def test_an_argument_that_is_not_an_override_gives_exit_code_2(run_here):
     done = run_here("train", "weighted_sum")
     assert done.code == 2
     assert "Traceback" not in done.err
 
 
-def test_hydra_full_error_brings_the_traceback_back(run_module):
+def test_hydra_full_error_prints_the_traceback(run_module):
     done = run_module("train", "epochs=0", HYDRA_FULL_ERROR="1")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert "epochs=0 is out of range" in done.err
+    assert "(epochs)" in done.err
 
 
 @pytest.mark.parametrize(
     ("module", "arguments", "key"),
     [("train", ["data=folder"], "data.root"), ("evaluate", [], "run"), ("apply_kernel", [], "image")],
 )
-def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, arguments, key):
+def test_the_message_names_a_missing_key_without_default(run_here, module, arguments, key):
     done = run_here(module, *arguments)
-    assert (done.code, done.err) == (2, f"error: {key} has no default value: give {key}=...\n")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert f"{key}=" in done.err
 
 
 @pytest.mark.parametrize(
-    ("typed", "passed_on"),
+    ("word", "quoted"),
     [
         ("resume=runs/a_conv=dynamic,seed=1", "resume='runs/a_conv=dynamic,seed=1'"),
         ("run=it's", "run='it\\'s'"),
@@ -209,18 +213,18 @@ def test_a_key_without_a_default_that_was_not_given_is_named(run_here, module, a
         ("--help", "--help"),
     ],
 )
-def test_paths_are_taken_as_they_are(typed, passed_on):
-    assert quote_path(typed) == passed_on
+def test_only_values_of_path_keys_are_quoted(word, quoted):
+    assert quote_path(word) == quoted
 
 
 @pytest.mark.parametrize("path", ["a\\b", "a\\", "it's", "a\\'b", "a\\\\'", "x=1,2", "a b\nc", 'a"b'])
-def test_a_path_comes_back_as_it_was_typed(path):
+def test_hydra_parses_a_quoted_path_to_the_same_path(path):
     quoted = quote_path(f"resume={path}")
     assert OverridesParser.create().parse_override(quoted).value() == path
 
 
-def closed_pipe(module, *arguments, folder, **environment):
-    """Run a command whose output goes to a pipe that nobody reads any more."""
+def run_with_closed_pipe(module, *arguments, folder, **environment):
+    """Run a command whose standard output is a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -239,18 +243,18 @@ def closed_pipe(module, *arguments, folder, **environment):
 
 
 @pytest.mark.parametrize(("module", "arguments"), [("runs", []), ("train", ["--help"]), ("train", ["--cfg", "job"])])
-def test_a_reader_that_goes_away_ends_a_short_command_quietly(tmp_path, module, arguments):
-    done = closed_pipe(module, *arguments, folder=tmp_path)
+def test_a_closed_pipe_ends_a_short_command_without_an_error(tmp_path, module, arguments):
+    done = run_with_closed_pipe(module, *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path, results):
-    done = closed_pipe("train", *TINY, "epochs=1", "engine.channels_last=false", folder=tmp_path)
+def test_a_closed_pipe_does_not_end_a_training_run(tmp_path, results):
+    done = run_with_closed_pipe("train", *TINY, "epochs=1", "engine.channels_last=false", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert [result["status"] for _, result in results()] == ["finished"]
 
 
-def test_a_terminal_that_cannot_show_a_character_is_shown_its_number(tmp_path):
+def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path):
     folder = tmp_path / "Größe"
     folder.mkdir()
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -262,11 +266,11 @@ def test_a_terminal_that_cannot_show_a_character_is_shown_its_number(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert b"is neither a folder" in done.stderr
+    assert done.stderr.startswith(b"error: Gr\\")
     assert b"Traceback" not in done.stderr
 
 
-def test_an_empty_variable_of_the_environment_counts_as_unset(run_module):
+def test_an_empty_environment_variable_counts_as_unset(run_module):
     done = run_module("train", "--cfg", "job", "--resolve", CONVBENCH_DATA="", XDG_CACHE_HOME="", HOME="/home/me")
     assert "datasets: datasets\n" in done.out
     assert "cache: /home/me/.cache/convbench\n" in done.out
@@ -296,7 +300,7 @@ for module, *words in (
 """
 
 
-def test_names_of_files_are_written_and_read_in_a_locale_that_lacks_their_characters(tmp_path):
+def test_file_names_survive_a_locale_that_lacks_their_characters(tmp_path):
     (tmp_path / "script.py").write_text(OTHER_LOCALE)
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "script.py"]

@@ -1,4 +1,4 @@
-"""Every option of every group composes, and a yaml is the constructor call it stands for."""
+"""The yaml files in `conf/`: every option composes and has exactly the arguments of its constructor."""
 
 import inspect
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def options(group: str) -> list[str]:
 
 
 def keys(node: DictConfig) -> set[str]:
-    """The arguments in a yaml: all its keys but Hydra's own."""
+    """The arguments in a yaml file: all keys except those of Hydra."""
     return {str(key) for key in node} - {"_target_", "_partial_"}
 
 
@@ -49,12 +49,18 @@ def signature(target: str) -> dict[str, inspect.Parameter]:
 
 
 def assert_all_arguments_named(node: DictConfig) -> None:
-    """The yaml's keys are the constructor's arguments, each of them, so that every default stands in the yaml."""
+    """Assert that the yaml file gives every argument of the constructor, so that it contains every default."""
     assert keys(node) == set(signature(node._target_))
 
 
 def test_every_group_has_options_and_every_folder_is_a_known_group() -> None:
-    others = {"experiment", "hydra", "launcher", "logger", "search"}  # tests/test_launchers.py has the last two
+    others = {
+        "experiment",
+        "hydra",
+        "launcher",
+        "logger",
+        "search",
+    }  # tests/sweeps/test_launchers.py tests launcher and search
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, *others}
     assert {group for group, _ in OPTIONS} == set(GROUPS)
     assert EXPERIMENTS
@@ -77,7 +83,7 @@ def test_every_experiment_composes_and_changes_something(experiment: str) -> Non
 
 
 @pytest.mark.parametrize("entry", sorted(path.stem for path in CONF.glob("*.yaml")))
-def test_every_entry_point_composes(entry: str) -> None:
+def test_the_configuration_of_every_command_composes(entry: str) -> None:
     assert compose(entry)
 
 
@@ -96,14 +102,14 @@ def test_an_augment_yaml_names_every_argument_and_builds(option: str) -> None:
     }
 
 
-def test_augmentation_flips_where_the_data_may_be_mirrored() -> None:
+def test_augmentation_flips_images_only_of_data_sets_that_allow_mirroring() -> None:
     for option in set(options("augment")) - {"none"}:
         for data, flip in (("cifar10", True), ("mnist", False)):
             assert composed(f"augment={option}", f"data={data}").augment.flip is flip
 
 
 def without_budget(model: DictConfig) -> DictConfig:
-    """The keys of the network itself; those of its budget stand beside them in every model."""
+    """The section `model` without the keys of budget matching, which are not arguments of the network."""
     assert {"match", "match_to"} <= keys(model)
     return OmegaConf.masked_copy(model, [str(key) for key in model if key not in ("match", "match_to")])
 
@@ -134,13 +140,13 @@ def test_the_temperature_names_every_argument_of_its_schedule() -> None:
 
 
 @pytest.mark.parametrize("option", options("conv"))
-def test_a_conv_yaml_names_every_argument_beyond_the_layers_own_and_builds(option: str) -> None:
+def test_a_conv_yaml_names_every_argument_that_conv2d_lacks_and_builds(option: str) -> None:
     conv = composed(f"conv={option}").conv
     geometry = set(inspect.signature(nn.Conv2d).parameters)
     arguments = signature(conv._target_)
     assert geometry <= set(arguments)
     assert keys(conv) - {"skip", "unsupported", "bias", "groups"} == set(arguments) - geometry
-    assert (conv.bias, conv.groups) == (None, None)  # as in the layer that is replaced
+    assert (conv.bias, conv.groups) == (None, None)  # null: as in the replaced layer
     assert OmegaConf.is_list(conv.skip)
     given: dict[str, Any] = {key: conv[key] for key in keys(conv) - {"skip", "unsupported"}}
     built = conv_factory(conv._target_, **given)(8, 8, 3, padding=1)
@@ -148,7 +154,7 @@ def test_a_conv_yaml_names_every_argument_beyond_the_layers_own_and_builds(optio
 
 
 @pytest.mark.parametrize("option", options("conv"))
-def test_the_defaults_of_a_conv_in_code_are_those_of_its_yaml(option: str) -> None:
+def test_the_defaults_of_a_conv_class_equal_those_of_its_yaml(option: str) -> None:
     conv = composed(f"conv={option}").conv
     defaults = {
         name: parameter.default
@@ -167,13 +173,13 @@ def test_an_optimizer_yaml_is_a_partial_call_that_torch_accepts(option: str) -> 
     assert built.param_groups[0]["lr"] == optimizer.lr
 
 
-def test_the_dog_cat_bird_experiment_is_the_published_network() -> None:
+def test_the_dog_cat_bird_experiment_has_the_published_parameter_count() -> None:
     model = without_budget(composed("experiment=dog_cat_bird").model)
     network = instantiate(model, in_channels=3, num_classes=3, _convert_="all")
     assert sum(parameter.numel() for parameter in network.parameters()) == 174_787
 
 
-def test_the_dynamic_experiment_trains_as_published() -> None:
+def test_the_dynamic_experiment_has_the_published_hyper_parameters() -> None:
     config = composed("experiment=dynamic_resnet18")
     assert (config.model.depth, config.model.dropout, config.batch_size, config.epochs) == (18, 0.1, 128, 40)
     assert (config.optimizer.lr, config.optimizer.momentum) == (0.1, 0.9)
@@ -189,7 +195,7 @@ def test_an_experiment_can_be_overridden_from_the_command_line() -> None:
     assert config.data._target_.endswith("Shapes")
 
 
-def test_every_yaml_begins_with_a_line_that_says_what_it_is() -> None:
+def test_every_yaml_begins_with_a_comment() -> None:
     for path in Path(CONF).rglob("*.yaml"):
         first, second = path.read_text().splitlines()[:2]
         line = second if first.startswith("# @package") else first

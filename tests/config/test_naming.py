@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from convbench.cli import torchrun
+from convbench.config import torchrun
 from convbench.config.naming import config_hash, conv_name, folder_name, run_folder
 from convbench.config.options import environment
 from convbench.config.resolvers import register_resolvers
@@ -65,7 +65,7 @@ def test_the_hash_does_not_change_with_resume_nor_with_the_order_of_keys() -> No
     assert config_hash(without) == digest
 
 
-def test_the_hash_does_not_change_with_where_or_on_which_occasion_a_run_takes_place() -> None:
+def test_the_hash_ignores_folders_threads_and_the_sweep() -> None:
     def made(**changes: Any) -> str:
         plain = {
             "datasets": "/here",
@@ -85,17 +85,17 @@ def test_the_hash_does_not_change_with_where_or_on_which_occasion_a_run_takes_pl
         assert made(**change) != made(), change
 
 
-def test_the_hash_without_the_seed_is_that_of_all_runs_of_a_variant() -> None:
+def test_the_hash_without_the_seed_is_equal_for_all_runs_of_a_variant() -> None:
     assert config_hash(config("seed", 1), leave_out=("seed",)) == config_hash(config(), leave_out=("seed",))
     assert config_hash(config("epochs", 99), leave_out=("seed",)) != config_hash(config(), leave_out=("seed",))
 
 
-def test_the_hash_is_that_of_the_values_also_where_they_refer_to_the_seed() -> None:
+def test_the_hash_without_the_seed_contains_values_that_refer_to_the_seed() -> None:
     referring, plain = config("label_smoothing", "${seed}"), config("label_smoothing", 0)
     assert config_hash(referring, leave_out=("seed",)) == config_hash(plain, leave_out=("seed",))
 
 
-def test_asking_for_the_hash_leaves_the_configuration_as_it_is() -> None:
+def test_computing_the_hash_does_not_change_the_configuration() -> None:
     before = OmegaConf.to_yaml(config())
     after = config()
     config_hash(after)
@@ -103,15 +103,12 @@ def test_asking_for_the_hash_leaves_the_configuration_as_it_is() -> None:
 
 
 def test_the_digest_of_the_code_is_the_same_in_every_process() -> None:
-    import subprocess
-    import sys
-
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", "from convbench.run_folders.provenance import code_digest; print(code_digest())"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    assert said == code_digest()
-    assert len(said) == 12
+    assert printed == code_digest()
+    assert len(printed) == 12
 
 
 def test_the_hash_is_twelve_hexadecimal_digits_of_the_resolved_values() -> None:
@@ -122,7 +119,7 @@ def test_the_hash_is_twelve_hexadecimal_digits_of_the_resolved_values() -> None:
     assert config_hash(OmegaConf.create(interpolated)) == config_hash(OmegaConf.create(written))
 
 
-def test_the_hash_is_the_same_every_day() -> None:
+def test_the_hash_is_stable_across_versions() -> None:
     assert config_hash(OmegaConf.create({"epochs": 3, "optimizer": {"lr": 0.1}, "resume": None})) == "7860f13406a1"
 
 
@@ -134,18 +131,18 @@ def test_the_hash_is_the_same_every_day() -> None:
         ("convbenchmark.MyConv2d", "MyConv2d"),
     ],
 )
-def test_a_conv_is_called_by_its_option_or_by_the_class_a_user_put_in(target: str, name: str) -> None:
+def test_a_conv_is_named_after_its_option_or_after_the_users_class(target: str, name: str) -> None:
     assert conv_name(OmegaConf.create({"conv": {"_target_": target}}), "weighted_sum") == name
 
 
 @pytest.mark.parametrize(
     "overrides", ["conv-weighted_sum_seed-1", "optimizer.lr-0.1_+model.width-2", "epochs-3", "note-my-data_2"]
 )
-def test_a_folder_is_called_as_its_run_was_typed_where_that_is_safe(overrides: str) -> None:
+def test_the_folder_name_equals_the_overrides_if_all_characters_are_safe(overrides: str) -> None:
     assert folder_name(overrides) == overrides
 
 
-def test_a_run_without_overrides_has_a_name_too() -> None:
+def test_a_run_without_overrides_is_named_defaults() -> None:
     assert folder_name("") == "defaults"
 
 
@@ -162,7 +159,7 @@ def test_a_run_without_overrides_has_a_name_too() -> None:
         "[]",
     ],
 )
-def test_a_folder_name_is_one_short_and_safe_part_of_a_path(overrides: str, tmp_path: Path) -> None:
+def test_a_folder_name_is_a_short_and_safe_component_of_a_path(overrides: str, tmp_path: Path) -> None:
     name = folder_name(overrides)
     assert not set(name) & set("/\\:*?\"'<>|[]{}()=, \n")
     assert not name.startswith((".", "-"))
@@ -181,12 +178,12 @@ def test_a_folder_name_is_one_short_and_safe_part_of_a_path(overrides: str, tmp_
         ("", "[]"),
     ],
 )
-def test_a_digest_keeps_shortened_names_apart(one: str, other: str) -> None:
+def test_a_digest_distinguishes_shortened_names(one: str, other: str) -> None:
     assert folder_name(one) != folder_name(other)
     assert folder_name(one) == folder_name(one)
 
 
-def test_a_new_run_gets_a_folder_named_after_time_and_overrides(
+def test_the_folder_of_a_new_run_is_named_after_time_and_overrides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -197,7 +194,7 @@ def test_a_new_run_gets_a_folder_named_after_time_and_overrides(
     assert overrides == "conv-dynamic_seed-3"
 
 
-def test_runs_started_in_the_same_second_get_folders_of_their_own(
+def test_runs_started_in_the_same_second_have_different_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,17 +207,14 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(
 
 def test_a_run_to_resume_keeps_its_folder(tmp_path: Path) -> None:
     assert run_folder(str(tmp_path), "resume=somewhere") == str(tmp_path)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=rf"{tmp_path}/nothing.*\(resume\)$"):
         run_folder(f"{tmp_path}/nothing", "")
-    assert str(caught.value) == (
-        f"there is no folder {tmp_path}/nothing; give the folder of a run that was interrupted (resume)"
-    )
     assert not (tmp_path / "nothing").exists()
 
 
-def test_the_resolvers_reach_the_functions_and_keep_their_answers() -> None:
+def test_the_resolvers_call_the_functions_and_cache_the_sweep_folder() -> None:
     register_resolvers()
-    register_resolvers()  # each entry point may
+    register_resolvers()  # registering twice is allowed
     made = OmegaConf.create(
         {"name": "${folder_name:'a/b'}", "one": "${sweep_folder:null}", "two": "${sweep_folder:null}"}
     )
@@ -228,7 +222,7 @@ def test_the_resolvers_reach_the_functions_and_keep_their_answers() -> None:
     assert made.one == made.two  # all jobs of a sweep share its folder
 
 
-def test_an_empty_variable_of_the_environment_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_environment_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVBENCH_DATA", "")
     assert environment("CONVBENCH_DATA", "datasets") == "datasets"
     monkeypatch.setenv("CONVBENCH_DATA", "/here")
@@ -237,6 +231,6 @@ def test_an_empty_variable_of_the_environment_counts_as_unset(monkeypatch: pytes
     assert torchrun.world_size() == 1
 
 
-def test_checking_a_configuration_does_not_load_pytorch() -> None:
-    code = "import sys, convbench.config.options, convbench.cli.main; sys.exit('torch' in sys.modules)"
+def test_the_modules_that_check_a_configuration_do_not_import_pytorch() -> None:
+    code = "import sys, convbench.config.options, convbench.cli.main, convbench.train; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Every conv of conf/conv, found by its yaml: a file and a yaml more are cases more in the contract."""
+"""Every convolution of conf/conv, so that the contract tests include a new file and its yaml automatically."""
 
 from hydra.utils import get_class
 from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""What the tests of convolutions share."""
+"""Fixtures of the tests of convolutions."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _as_written(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compile nothing but where a test asks for it: an implementation that compiles itself takes seconds a shape."""
+def _disabled_compiler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Disable torch.compile, which takes seconds for each shape, in tests without the fixture `fresh_compiler`."""
     if "fresh_compiler" in request.fixturenames:
         yield
         return

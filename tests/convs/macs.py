@@ -1,4 +1,4 @@
-"""Multiplications of a layer, as the FLOP counter sees them."""
+"""Multiply-accumulate operations of a layer, counted by `FlopCounterMode`."""
 
 import copy
 
@@ -9,7 +9,7 @@ from convbench.convs.base import Conv2dBase
 
 
 def macs(conv: Conv2dBase, size: tuple[int, int] = (8, 8)) -> int:
-    """Count those for one image of this (height, width), on tensors without values."""
+    """Count the operations for one image of this (height, width), on meta tensors."""
     conv = copy.deepcopy(conv).to("meta")
     conv.use(conv.reference_implementation)
     with FlopCounterMode(display=False) as counter:

@@ -1,6 +1,6 @@
-"""The contract of every conv: what `nn.Conv2d`'s constructor promises, in every implementation.
+"""The contract of every convolution and implementation: correct results for all arguments of `nn.Conv2d`.
 
-A conv may refuse layers; what it takes is found out here by asking its constructor, on tensors without values.
+A convolution may refuse layers. These tests find the supported layers by calling the constructor on the meta device.
 """
 
 import copy
@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convbench.convs.base import PADDING_MODES, Conv2dBase, UnsupportedLayerError
 from convbench.convs.factory import GEOMETRY
-from tests.convs import references
+from tests.convs import formulas, references
 from tests.convs.catalogue import CASES, CLASSES, YAMLS
 
-# (C_in, C_out), size, batch, and nn.Conv2d's own arguments; tiny, so that the pure Python loops can follow.
+# (C_in, C_out), (height, width), batch size, and the arguments of nn.Conv2d; small because of the pure Python loops.
 GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] = {
     "square_3x3": ((8, 8), (4, 5), 2, {"kernel_size": 3, "padding": 1}),
     "plain_3x3": ((3, 4), (4, 5), 1, {"kernel_size": 3, "padding": 1}),
@@ -52,9 +52,26 @@ GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any
     "one_output_pixel": ((2, 2), (3, 3), 3, {"kernel_size": 3}),
 }
 
+# Further values of the arguments of single convolutions, for the formulas of the number of parameters.
+OTHER_ARGUMENTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "grouped": ({"cardinality": 8},),
+    "weight_standardised": ({"scaled": False},),
+    "coordconv": ({"radius": True},),
+    "blueprint_s": ({"ratio": 0.5}, {"least_hidden": 12}),
+    "large_kernel": ({"large_kernel": 9},),
+    "ghost": ({"ratio": 3}, {"cheap_kernel": 5}),
+    "partial": ({"ratio": 2},),
+    "pyramidal": ({"level_groups": [1, 4, 8, 8]},),
+    "dynamic": ({"num_experts": 2}, {"num_experts": 1}, {"reduction": 0.5}),
+    "condconv": ({"num_experts": 8},),
+    "odconv": ({"num_experts": 1}, {"least_hidden": 4, "reduction": 0.5}),
+    "involution": ({"reduction": 2}, {"group_channels": 4}),
+    "deformable": ({"offset_groups": 4},),
+}
+
 
 def takes(name: str, implementation: str, geometry: str) -> bool:
-    """Whether the conv takes the geometry; any error but a refusal is for a test to stumble over."""
+    """Return whether the convolution supports the geometry; all errors but a refusal are left to the tests."""
     (c_in, c_out), _, _, arguments = GEOMETRIES[geometry]
     try:
         CLASSES[name](c_in, c_out, **arguments, implementation=implementation, device="meta")
@@ -66,7 +83,7 @@ def takes(name: str, implementation: str, geometry: str) -> bool:
 
 
 def every_implementation(*geometries: str) -> pytest.MarkDecorator:
-    """Run a test for every conv, every implementation, and each of the geometries that it takes."""
+    """Run a test for every convolution, every implementation, and each of the geometries that it supports."""
     cases = [(*case, geometry) for case in CASES for geometry in geometries if takes(*case, geometry)]
     return pytest.mark.parametrize(("name", "implementation", "geometry"), cases)
 
@@ -79,7 +96,7 @@ def make(name: str, implementation: str, geometry: str, dtype: torch.dtype) -> t
 
 
 def run(conv: Conv2dBase, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output, and the gradients of input and parameters for one fixed, uneven gradient of the output."""
+    """Return the output, and the gradients of input and parameters for a fixed gradient of the output."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = conv(x)
     return y.detach(), gradients(y, {"x": x, **dict(conv.named_parameters())})
@@ -91,7 +108,7 @@ def gradients(y: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def formula(conv: Conv2dBase, x: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """Compute a conv by its formula in references, or where it has none by the implementation that defines it."""
+    """Compute a convolution by its reference formula, or by its reference implementation if there is no formula."""
     if hasattr(references, conv.name):
         return getattr(references, conv.name)(conv, x, values)
     twin = copy.deepcopy(conv).double()
@@ -108,15 +125,15 @@ def reference(conv: Conv2dBase, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def error(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, relative to the largest wanted value."""
+    """Return the largest difference, relative to the largest expected value."""
     assert got.shape == wanted.shape
     got = got.double()
     return ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-3)).item()
 
 
 def error_of_all(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
-    """The error of all gradients as one: the largest difference, relative to the largest of all wanted values."""
-    return error(*(torch.cat([of[key].flatten() for key in wanted]) for of in (got, wanted)))
+    """Return the largest difference of all gradients, relative to the largest expected value of all of them."""
+    return error(*(torch.cat([grads[key].flatten() for key in wanted]) for grads in (got, wanted)))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own, in the reference
@@ -133,7 +150,7 @@ def test_output_and_gradients_equal_the_plain_formula(
     assert y.dtype == dtype
     assert error(y, wanted) <= limit
     assert error_of_all(grads, wanted_grads) <= limit
-    if dtype == torch.float64:  # in float32, a gradient that is 0 by the formula is what rounding leaves over
+    if dtype == torch.float64:  # in float32, a gradient that is 0 by the formula consists of rounding errors
         errors = {key: error(grads[key], wanted_grads[key]) for key in grads}
         assert {key: off for key, off in errors.items() if off > limit} == {}
 
@@ -152,7 +169,9 @@ def test_state_dict_moves_between_implementations_with_equal_outputs(
 
 
 @every_implementation("square_3x3", "pointwise", "stride_2_odd_size", "groups_2", "depthwise", "reflect")
-def test_channels_last_gives_what_contiguous_gives(name: str, implementation: str, geometry: str) -> None:
+def test_channels_last_and_contiguous_tensors_give_the_same_results(
+    name: str, implementation: str, geometry: str
+) -> None:
     conv, x = make(name, implementation, geometry, torch.float64)
     y, grads = run(conv, x)
     conv.to(memory_format=torch.channels_last)
@@ -162,7 +181,7 @@ def test_channels_last_gives_what_contiguous_gives(name: str, implementation: st
 
 
 @every_implementation("square_3x3", "stride_2_odd_size", "groups_2", "reflect")
-def test_bfloat16_autocast_is_finite_and_close(name: str, implementation: str, geometry: str) -> None:
+def test_results_under_bfloat16_autocast_are_finite_and_close(name: str, implementation: str, geometry: str) -> None:
     conv, x = make(name, implementation, geometry, torch.float32)
     wanted, wanted_grads = reference(conv, x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -173,7 +192,7 @@ def test_bfloat16_autocast_is_finite_and_close(name: str, implementation: str, g
 
 
 @every_implementation("square_3x3")
-def test_autocast_takes_the_half_precision_output_of_the_layer_before(
+def test_autocast_accepts_the_half_precision_output_of_a_previous_layer(
     name: str, implementation: str, geometry: str
 ) -> None:
     conv, x = make(name, implementation, geometry, torch.float32)
@@ -193,36 +212,52 @@ def test_half_precision_weights_and_input_work_without_autocast(name: str, imple
 
 
 @every_implementation("square_3x3")
-def test_the_same_input_gives_the_same_bits(name: str, implementation: str, geometry: str) -> None:
+def test_results_are_reproducible_bit_by_bit(name: str, implementation: str, geometry: str) -> None:
     conv, x = make(name, implementation, geometry, torch.float32)
     (y, grads), (y_again, grads_again) = run(conv, x), run(conv, x)
     assert torch.equal(y, y_again)
     assert all(torch.equal(grads[key], grads_again[key]) for key in grads)
 
 
+def own_arguments(name: str) -> dict[str, Any]:
+    """The arguments of the convolution itself, as the yaml has them."""
+    shared = ("_target_", "implementation", "skip", "unsupported", "bias", "groups")
+    return {key: value for key, value in YAMLS[name].items() if key not in shared}
+
+
+@pytest.mark.parametrize("name", formulas.PARAMETERS)
+def test_the_number_of_parameters_is_that_of_the_formula(name: str) -> None:
+    supported = 0
+    for c_in, c_out, k, groups in ((16, 32, 3, 1), (32, 32, 5, 1), (16, 16, 1, 1), (16, 32, 3, 2), (16, 16, 3, 16)):
+        for changed in ({}, *OTHER_ARGUMENTS.get(name, ())):
+            own = own_arguments(name) | changed
+            try:
+                conv = CLASSES[name](c_in, c_out, k, padding=k // 2, groups=groups, device="meta", **own)
+            except UnsupportedLayerError:
+                continue
+            supported += 1
+            counted = sum(parameter.numel() for parameter in conv.parameters())
+            assert counted == formulas.PARAMETERS[name](c_in, c_out, k, groups, **own), (c_in, c_out, k, groups, own)
+    assert supported > len(OTHER_ARGUMENTS.get(name, ()))
+
+
 @pytest.mark.parametrize("name", CLASSES)
-def test_multiplications_can_be_counted_on_meta_tensors(name: str) -> None:
-    conv = CLASSES[name](16, 16, 3, padding=1, device="meta", implementation=CLASSES[name].reference_implementation)
+def test_products_are_counted_on_meta_tensors(name: str) -> None:
+    c_out = 16 if name == "involution" else 32
+    conv = CLASSES[name](16, c_out, 3, padding=1, device="meta", implementation=CLASSES[name].reference_implementation)
     with FlopCounterMode(display=False) as counter:
         conv(torch.empty(2, 16, 10, 12, device="meta"))
-    pixels, dense = 2 * 10 * 12, 16 * 16 * 9
-    mixing = 2 * 4 * (dense + 16)
-    known = {
-        "standard": pixels * dense,
-        "from_scratch": pixels * dense,
-        "weighted_sum": pixels * (16 * 16 + 16 * 9),
-        "dynamic": pixels * dense + 2 * (16 * 5 + 5 * 4) + mixing,  # conv, attention, mixing
-        "condconv": pixels * dense + 2 * 16 * 4 + mixing,
-        "odconv": pixels * dense + 2 * (16 * 16 + 16 * (4 + 16 + 16 + 9)) + mixing,
-    }
-    assert counter.get_total_flops() / 2 == known.get(name, counter.get_total_flops() / 2) > 0
+    assert counter.get_total_flops() > 0
+    if name in formulas.PARAMETERS:
+        products = 2 * formulas.products(name, 10 * 12, 16, c_out, 3, 1, **own_arguments(name))
+        assert counter.get_total_flops() == 2 * products  # a product and a sum
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_outputs_grow_with_the_parameters_that_are_named_for_it(name: str) -> None:
+def test_outputs_are_proportional_to_the_parameters_in_outputs_scale_with(name: str) -> None:
     conv, x = make(name, CLASSES[name].reference_implementation, "square_3x3", torch.float64)
     if not conv.outputs_scale_with:
-        pytest.skip(f"{name} has none")
+        pytest.skip(f"outputs_scale_with of {name} is empty")
     nn.init.zeros_(conv.bias)
     y = conv(x)
     scaled = [value for key, value in conv.named_parameters() if key.partition(".")[0] in conv.outputs_scale_with]
@@ -240,7 +275,7 @@ def test_the_geometry_arguments_are_those_of_conv2d(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_yaml_holds_the_own_arguments_and_their_defaults(name: str) -> None:
+def test_the_yaml_has_the_arguments_of_the_class_and_their_defaults(name: str) -> None:
     parameters = inspect.signature(CLASSES[name]).parameters
     defaults = {key: parameter.default for key, parameter in parameters.items() if key not in GEOMETRY}
     own = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
@@ -252,7 +287,7 @@ def test_the_yaml_holds_the_own_arguments_and_their_defaults(name: str) -> None:
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("name", CLASSES)
-def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
+def test_the_compiled_graph_has_no_breaks_and_gives_the_same_results(name: str) -> None:
     conv, x = make(name, YAMLS[name]["implementation"], "square_3x3", torch.float32)
     y, grads = run(conv, x)
     conv.compile(fullgraph=True, backend="aot_eager")
@@ -264,9 +299,9 @@ def test_it_compiles_as_one_graph_and_keeps_its_results(name: str) -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @every_implementation("square_3x3", "groups_2_stride_2")
-def test_the_default_compiler_keeps_the_results(name: str, implementation: str, geometry: str) -> None:
+def test_the_default_compiler_gives_the_same_results(name: str, implementation: str, geometry: str) -> None:
     if implementation in ("loops", "fft"):
-        pytest.skip("one graph node per number, and complex numbers, are not what compilers are for")
+        pytest.skip("the graph of loops is too large, and the compiler does not support complex numbers")
     conv, x = make(name, implementation, geometry, torch.float32)
     y, grads = run(conv, x)
     conv.compile(fullgraph=True)
@@ -276,28 +311,28 @@ def test_the_default_compiler_keeps_the_results(name: str, implementation: str, 
 
 
 @pytest.mark.parametrize(("name", "implementation"), CASES)
-def test_every_implementation_takes_a_plain_layer(name: str, implementation: str) -> None:
+def test_every_implementation_supports_a_plain_layer(name: str, implementation: str) -> None:
     assert any(takes(name, implementation, geometry) for geometry in ("square_3x3", "plain_3x3"))
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_yaml_skips_what_the_conv_refuses_and_nothing_is_refused_where_it_says_error(name: str) -> None:
+def test_the_yaml_skips_unsupported_layers_only_if_there_are_any(name: str) -> None:
     refused = [geometry for geometry in GEOMETRIES if not takes(name, CLASSES[name].reference_implementation, geometry)]
     assert YAMLS[name]["unsupported"] == ("skip" if refused else "error"), refused
 
 
 @st.composite
 def layers(draw: st.DrawFn) -> tuple[int, int, tuple[int, int], int, dict[str, Any]]:
-    """A layer as networks have them, more often than not, and its input: C_in, C_out, size, batch, arguments."""
+    """Draw a layer, mostly a typical one: C_in, C_out, input size, batch size, and arguments of nn.Conv2d."""
     kernel = draw(st.sampled_from([3, 3, 3, 1, 5, 2, (1, 3), (3, 2)]))
-    high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     dilation = draw(st.sampled_from([1, 1, 1, 2]))
     groups = draw(st.sampled_from([1, 1, 1, 1, 2, 4]))
     c_in = draw(st.sampled_from([4, 8]) if groups > 1 else st.integers(1, 8))
     c_out = c_in if draw(st.integers(0, 2)) else groups * draw(st.integers(1, 8 // groups))
-    same = (dilation * (high - 1) // 2, dilation * (wide - 1) // 2)
+    same = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
     padding = same if draw(st.integers(0, 2)) else draw(st.sampled_from([0, 1, 2, (0, 1)]))
-    smallest = max(dilation * (max(high, wide) - 1) + 1, 3)
+    smallest = max(dilation * (max(height, width) - 1) + 1, 3)
     size = (draw(st.integers(smallest, smallest + 3)), draw(st.integers(smallest, smallest + 3)))
     arguments = {
         "kernel_size": kernel,
@@ -313,7 +348,7 @@ def layers(draw: st.DrawFn) -> tuple[int, int, tuple[int, int], int, dict[str, A
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_200_random_layers_equal_the_plain_formula(name: str) -> None:
-    taken = 0
+    supported = 0
 
     @settings(
         max_examples=200,
@@ -324,22 +359,22 @@ def test_200_random_layers_equal_the_plain_formula(name: str) -> None:
     )
     @given(layers(), st.sampled_from(list(CLASSES[name].implementations)), st.integers(0, 2**16))
     def check(layer: Any, implementation: str, seed: int) -> None:
-        nonlocal taken
+        nonlocal supported
         c_in, c_out, size, batch, arguments = layer
         torch.manual_seed(seed)
         try:
             conv = CLASSES[name](c_in, c_out, **arguments, implementation=implementation, dtype=torch.float64)
         except UnsupportedLayerError:
             assume(False)
-        reach = max(conv._pad_first or [0])
-        assume(arguments["padding_mode"] in ("zeros", "replicate") or reach < min(size))  # as F.pad wants it
-        taken += 1
+        largest = max(conv._explicit_padding or [0])
+        assume(arguments["padding_mode"] in ("zeros", "replicate") or largest < min(size))  # a condition of F.pad
+        supported += 1
         x = torch.randn(batch, c_in, *size, dtype=torch.float64)
         for dtype, limit in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
-            conv, x = conv.to(dtype), x.to(dtype)  # rounded before the reference sees them
+            conv, x = conv.to(dtype), x.to(dtype)  # the reference gets the rounded values, too
             (y, grads), (wanted, wanted_grads) = run(conv, x), reference(conv, x)
             assert error(y, wanted) <= limit
             assert error_of_all(grads, wanted_grads) <= limit
 
     check()
-    assert taken >= 200
+    assert supported >= 200

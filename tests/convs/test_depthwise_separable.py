@@ -1,4 +1,4 @@
-"""The depthwise separable convolution's cost, and its kinship to weighted_sum."""
+"""The cost of the depthwise separable convolution, and its relation to weighted_sum."""
 
 import torch
 
@@ -7,13 +7,13 @@ from convbench.convs.weighted_sum import WeightedSumConv2d
 from tests.convs.macs import macs
 
 
-def test_it_costs_a_small_kernel_for_each_input_and_a_number_for_each_pair_of_channels() -> None:
+def test_it_has_one_kernel_for_each_input_channel_and_one_weight_for_each_pair_of_channels() -> None:
     conv = DepthwiseSeparableConv2d(16, 32, 3, padding=1, bias=False)
     assert sum(parameter.numel() for parameter in conv.parameters()) == 16 * 9 + 16 * 32
     assert macs(conv) == 64 * (16 * 9 + 16 * 32)
 
 
-def test_with_one_kernel_for_all_channels_it_is_the_weighted_sum() -> None:
+def test_with_the_same_kernel_for_all_channels_it_equals_the_weighted_sum() -> None:
     ours, theirs = DepthwiseSeparableConv2d(4, 6, 3, padding=1), WeightedSumConv2d(4, 6, 3, padding=1)
     kernel = torch.randn(1, 1, 3, 3)
     ours.depthwise_weight.data = kernel.expand(4, 1, 3, 3)

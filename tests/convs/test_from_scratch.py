@@ -1,4 +1,4 @@
-"""The from-scratch functions beside the contract: as functions, at S4's kernels, and at their limits."""
+"""The from-scratch functions in addition to the contract: the kernels of S4, errors, and any geometry."""
 
 import re
 from pathlib import Path
@@ -26,19 +26,19 @@ KERNELS = {
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_published_kernels_on_each_colour_give_what_torch_gives(function: str, kernel: str) -> None:
+def test_the_published_kernels_give_the_results_of_torch_on_each_colour(function: str, kernel: str) -> None:
     image = torch.rand(1, 3, 8, 9)
     weight = torch.tensor(KERNELS[kernel], dtype=torch.float32).expand(3, 1, 3, 3)
     ours = FUNCTIONS[function](image, weight, None, Geometry.of(padding=1, groups=3))
     torch.testing.assert_close(ours, F.conv2d(image, weight, padding=1, groups=3), rtol=1e-5, atol=1e-5)
 
 
-def test_loops_refuses_what_would_take_minutes_and_names_the_others() -> None:
+def test_loops_refuses_large_inputs_and_lists_the_other_implementations() -> None:
     image, weight = torch.zeros(1, 3, 860, 1600), torch.zeros(3, 3, 3, 3)
     with pytest.raises(
         UserError,
-        match=r"loops would take 111,456,000 multiplications .*\(1, 3, 860, 1600\).* only 200,000 are allowed; "
-        r"choose roll, shift_matmul, im2col or fft \(conv.implementation\)",
+        match=r"loops .*111,456,000 .*\(1, 3, 860, 1600\).* 200,000 .*"
+        r"roll, shift_matmul, im2col or fft \(conv.implementation\)$",
     ):
         loops(image, weight, None, Geometry.of(padding=1))
 
@@ -54,21 +54,21 @@ def test_second_derivatives_are_right(function: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "arguments", "message"),
+    ("shape", "arguments", "facts"),
     [
-        ((1, 1, 5, 5), {}, r"an input \(1, 1, 5, 5\) does not go with a weight \(4, 2, 3, 3\) and groups 1"),
-        ((1, 4, 5, 5), {}, r"choose an input \(N, 2, H, W\)"),
-        ((2, 5, 5), {}, r"choose an input \(N, 2, H, W\)"),
-        ((1, 6, 5, 5), {"groups": 3}, "groups that divide the weight's 4 kernels"),
-        ((1, 2, 2, 9), {}, r"an input \(1, 2, 2, 9\) with padding \(0, 0\) is smaller than a kernel \(3, 3\)"),
-        ((1, 2, 4, 4), {"dilation": 3, "padding": (1, 0)}, r"kernel \(3, 3\) with dilation \(3, 3\)"),
+        ((1, 1, 5, 5), {}, r"\(1, 1, 5, 5\) .*\(4, 2, 3, 3\) .*groups 1"),
+        ((1, 4, 5, 5), {}, r"\(N, 2, H, W\)"),
+        ((2, 5, 5), {}, r"\(N, 2, H, W\)"),
+        ((1, 6, 5, 5), {"groups": 3}, "groups 3; .*divide .*4"),
+        ((1, 2, 2, 9), {}, r"\(1, 2, 2, 9\) .*padding \(0, 0\) .*kernel \(3, 3\)"),
+        ((1, 2, 4, 4), {"dilation": 3, "padding": (1, 0)}, r"kernel \(3, 3\) .*dilation \(3, 3\)"),
     ],
 )
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_what_torch_refuses_is_refused_and_not_broadcast_or_empty(
-    function: str, shape: tuple[int, ...], arguments: dict[str, Any], message: str
+def test_inputs_that_torch_refuses_are_refused_and_not_broadcast(
+    function: str, shape: tuple[int, ...], arguments: dict[str, Any], facts: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=facts):
         FUNCTIONS[function](torch.zeros(shape), torch.zeros(4, 2, 3, 3), None, Geometry.of(**arguments))
 
 
@@ -84,20 +84,20 @@ def test_an_empty_batch_gives_an_empty_output_and_gradients_of_zero(function: st
 @pytest.mark.parametrize("function", FUNCTIONS)
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
-def test_any_geometry_gives_what_torch_gives(function: str, data: st.DataObject) -> None:
-    def two(least: int, most: int) -> tuple[int, int]:
+def test_any_geometry_gives_the_results_of_torch(function: str, data: st.DataObject) -> None:
+    def pairs(least: int, most: int) -> tuple[int, int]:
         return data.draw(st.tuples(st.integers(least, most), st.integers(least, most)))
 
     groups = data.draw(st.integers(1, 3))
-    (c_in, c_out), kernel, stride, dilation, padding, more = (
-        two(1, 2),
-        two(1, 3),
-        two(1, 4),
-        two(1, 3),
-        two(0, 3),
-        two(0, 4),
+    (c_in, c_out), kernel, stride, dilation, padding, additional = (
+        pairs(1, 2),
+        pairs(1, 3),
+        pairs(1, 4),
+        pairs(1, 3),
+        pairs(0, 3),
+        pairs(0, 4),
     )
-    axes = zip(kernel, dilation, padding, more, strict=True)
+    axes = zip(kernel, dilation, padding, additional, strict=True)
     size = [max(1, d * (k - 1) + 1 - 2 * p) + extra for k, d, p, extra in axes]
     torch.manual_seed(data.draw(st.integers(0, 9)))
     x = torch.randn(2, c_in * groups, *size, dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_any_geometry_gives_what_torch_gives(function: str, data: st.DataObject)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_the_sketches_of_the_page_compute_what_torch_computes() -> None:
+def test_the_code_of_the_documentation_gives_the_results_of_torch() -> None:
     sketch: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, sketch)

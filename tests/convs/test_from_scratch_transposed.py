@@ -1,4 +1,4 @@
-"""Transposed convolutions from scratch give what `torch.nn.functional.conv_transpose2d` gives, in every geometry."""
+"""Transposed convolutions from scratch give the results of `conv_transpose2d` of torch for every geometry."""
 
 import inspect
 from typing import Any
@@ -19,7 +19,7 @@ from tests.convs.test_contract import error, gradients
 FUNCTIONS = FromScratchConvTranspose2d.implementations
 every_implementation = pytest.mark.parametrize("implementation", FUNCTIONS)
 
-# (C_in, C_out), size, batch, and nn.ConvTranspose2d's own arguments; tiny, so that the pure Python loops can follow.
+# (C_in, C_out), (height, width), batch size, arguments of nn.ConvTranspose2d; small because of the pure Python loops.
 GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] = {
     "plain_3x3": ((3, 4), (4, 5), 1, {"kernel_size": 3, "padding": 1}),
     "no_bias": ((4, 2), (5, 4), 1, {"kernel_size": 3, "bias": False}),
@@ -45,7 +45,7 @@ GEOMETRIES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any
 def make(
     implementation: str, geometry: str, dtype: torch.dtype = torch.float64
 ) -> tuple[FromScratchConvTranspose2d, nn.ConvTranspose2d, Tensor]:
-    """Ours, torch's with the same weights in float64, and an input."""
+    """Return the convolution of convbench, that of torch with the same weights in float64, and an input."""
     (c_in, c_out), size, batch, arguments = GEOMETRIES[geometry]
     torch.manual_seed(0)
     ours = FromScratchConvTranspose2d(c_in, c_out, **arguments, implementation=implementation, dtype=dtype)
@@ -55,7 +55,7 @@ def make(
 
 
 def run(conv: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The output, and the gradients of input and parameters for one fixed, uneven gradient of the output."""
+    """Return the output, and the gradients of input and parameters for a fixed gradient of the output."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = conv(x)
     return {"y": y.detach(), **gradients(y, {"x": x, **dict(conv.named_parameters())})}
@@ -83,19 +83,19 @@ def test_output_and_gradients_are_those_of_torch(
 
 @st.composite
 def geometries(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, tuple[Any, ...]]:
-    """Input, weight, bias, and (stride, padding, output_padding, groups, dilation)."""
+    """Draw an input, a weight, a bias, and (stride, padding, output_padding, groups, dilation)."""
 
-    def two(least: int, most: int) -> tuple[int, int]:
+    def pairs(least: int, most: int) -> tuple[int, int]:
         return draw(st.integers(least, most)), draw(st.integers(least, most))
 
     groups = draw(st.integers(1, 3))
     (c_in, c_out), size, kernel, stride, padding, dilation = (
-        two(1, 2),
-        two(1, 4),
-        two(1, 3),
-        two(1, 4),
-        two(0, 3),
-        two(1, 3),
+        pairs(1, 2),
+        pairs(1, 4),
+        pairs(1, 3),
+        pairs(1, 4),
+        pairs(0, 3),
+        pairs(1, 3),
     )
     output_padding = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
     axes = zip(size, kernel, stride, padding, output_padding, dilation, strict=True)
@@ -110,7 +110,7 @@ def geometries(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, tuple[Any, ...]
 @every_implementation
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(geometry=geometries())
-def test_any_geometry_gives_what_torch_gives(
+def test_any_geometry_gives_the_results_of_torch(
     implementation: str, geometry: tuple[Tensor, Tensor, Tensor, tuple[Any, ...]]
 ) -> None:
     *tensors, arguments = geometry
@@ -126,7 +126,7 @@ def test_any_geometry_gives_what_torch_gives(
 @pytest.mark.parametrize("geometry", ["plain_3x3", "stride_2", "dilation_and_stride", "groups_2"])
 @every_implementation
 def test_it_is_the_adjoint_of_the_convolution(implementation: str, geometry: str) -> None:
-    """<conv(x), y> = <x, conv_T(y)>, where both have one weight: (C_out, C_in/groups, ...) of the convolution."""
+    """<conv(x), y> = <x, conv_T(y)> for the same weight, which has the shape (C_out, C_in/groups, ...) of the conv."""
     transposed, _, y = make(implementation, geometry)
     stride, padding, groups, dilation = transposed.stride, transposed.padding, transposed.groups, transposed.dilation
     geometry = TransposedGeometry(stride, padding, transposed.output_padding, groups, dilation)
@@ -138,7 +138,7 @@ def test_it_is_the_adjoint_of_the_convolution(implementation: str, geometry: str
 
 @pytest.mark.parametrize("geometry", ["plain_3x3", "pointwise", "stride_2", "groups_2_stride_2", "depthwise"])
 @every_implementation
-def test_channels_last_gives_what_contiguous_gives(implementation: str, geometry: str) -> None:
+def test_channels_last_and_contiguous_tensors_give_the_same_results(implementation: str, geometry: str) -> None:
     ours, _, x = make(implementation, geometry)
     wanted = run(ours, x)
     ours.to(memory_format=torch.channels_last)
@@ -147,7 +147,7 @@ def test_channels_last_gives_what_contiguous_gives(implementation: str, geometry
 
 @pytest.mark.parametrize("geometry", ["plain_3x3", "stride_2", "groups_2"])
 @every_implementation
-def test_bfloat16_autocast_is_finite_and_close(implementation: str, geometry: str) -> None:
+def test_results_under_bfloat16_autocast_are_finite_and_close(implementation: str, geometry: str) -> None:
     ours, theirs, x = make(implementation, geometry, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         got = run(ours, x)
@@ -157,7 +157,7 @@ def test_bfloat16_autocast_is_finite_and_close(implementation: str, geometry: st
 
 
 @every_implementation
-def test_autocast_takes_the_half_precision_output_of_the_layer_before(implementation: str) -> None:
+def test_autocast_accepts_the_half_precision_output_of_a_previous_layer(implementation: str) -> None:
     ours, theirs, x = make(implementation, "groups_2", torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         got = run(ours, x.bfloat16())
@@ -197,7 +197,7 @@ def test_initial_values_are_those_of_conv_transpose2d(bias: bool) -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
-def test_weights_move_both_ways_between_it_and_conv_transpose2d() -> None:
+def test_it_and_conv_transpose2d_load_the_weights_of_each_other() -> None:
     x, theirs = torch.randn(2, 4, 6, 7), nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2)
     ours = FromScratchConvTranspose2d(4, 6, 3, 2, 1, 1, 2)
     ours.load_state_dict(theirs.state_dict())
@@ -215,7 +215,7 @@ def test_the_arguments_and_their_defaults_are_those_of_conv_transpose2d() -> Non
 
 
 @pytest.mark.parametrize("output_size", [(7, 9), (8, 10), [7, 10], (3, 6, 8, 9)])
-def test_an_output_size_chooses_the_output_padding_as_in_torch(output_size: Any) -> None:
+def test_the_output_size_determines_the_output_padding_as_in_torch(output_size: Any) -> None:
     torch.manual_seed(0)
     x, theirs = torch.randn(3, 4, 4, 5), nn.ConvTranspose2d(4, 6, 3, 2, 1)
     ours = FromScratchConvTranspose2d(4, 6, 3, 2, 1)
@@ -224,61 +224,58 @@ def test_an_output_size_chooses_the_output_padding_as_in_torch(output_size: Any)
 
 
 @pytest.mark.parametrize("output_size", [(6, 9), (7, 11), (7,), (1, 7, 9)])
-def test_an_output_size_out_of_reach_is_refused_with_those_in_reach(output_size: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"choose a \(height, width\) from \(7, 9\) to \(8, 10\)"):
+def test_the_error_for_an_impossible_output_size_has_the_possible_range(output_size: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"\(7, 9\) .*\(8, 10\)"):
         FromScratchConvTranspose2d(4, 6, 3, 2, 1)(torch.randn(3, 4, 4, 5), output_size)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        ({"output_padding": 1}, r"output_padding \(1, 1\) must be smaller than stride \(1, 1\) or dilation \(1, 1\)"),
+        ({"output_padding": 1}, r"output_padding \(1, 1\) .*stride \(1, 1\) .*dilation \(1, 1\)"),
         ({"stride": (3, 2), "output_padding": (2, 2)}, r"output_padding \(2, 2\) .* stride \(3, 2\)"),
-        ({"output_padding": -1}, "got output_padding -1; choose a whole number of at least 0"),
-        ({"groups": 4}, "in_channels 4 and out_channels 6 must both be divisible by groups 4"),
-        ({"padding_mode": "reflect"}, "padding_mode 'reflect'; only zeros"),
-        ({"padding": "same"}, "padding 'same'; choose one whole number or two"),
-        (
-            {"implementation": "magic"},
-            "no implementation 'magic'; choose loops, roll, ",
-        ),
+        ({"output_padding": -1}, "output_padding -1; .*at least 0"),
+        ({"groups": 4}, "in_channels 4 .*out_channels 6 .*groups 4"),
+        ({"padding_mode": "reflect"}, "padding_mode 'reflect'; .*zeros"),
+        ({"padding": "same"}, "padding 'same'; .*whole number"),
+        ({"implementation": "magic"}, "'magic'; .*loops, roll, "),
     ],
 )
-def test_impossible_arguments_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_the_constructor_refuses_impossible_arguments(arguments: dict[str, Any], facts: str) -> None:
+    with pytest.raises(UserError, match=facts):
         FromScratchConvTranspose2d(4, 6, 3, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("shape", "arguments", "message"),
+    ("shape", "arguments", "facts"),
     [
-        ((1, 1, 4, 4), {}, r"an input \(1, 1, 4, 4\) does not go with a weight \(4, 2, 3, 3\) and groups 1"),
-        ((4, 4, 4), {}, r"choose an input \(N, 4, H, W\)"),
-        ((1, 4, 4, 4), {"groups": 3}, "groups that divide its channels"),
-        ((1, 4, 1, 1), {"padding": 2}, r"padding \(2, 2\) cuts all of the output of an input \(1, 4, 1, 1\) away"),
-        ((1, 4, 4, 4), {"output_padding": 1}, r"output_padding \(1, 1\) must be smaller than"),
+        ((1, 1, 4, 4), {}, r"\(1, 1, 4, 4\) .*\(4, 2, 3, 3\) .*groups 1"),
+        ((4, 4, 4), {}, r"\(N, 4, H, W\)"),
+        ((1, 4, 4, 4), {"groups": 3}, "groups 3; .*divide"),
+        ((1, 4, 1, 1), {"padding": 2}, r"padding \(2, 2\) .*\(1, 4, 1, 1\)"),
+        ((1, 4, 4, 4), {"output_padding": 1}, r"output_padding \(1, 1\) .*stride \(1, 1\)"),
     ],
 )
 @every_implementation
-def test_what_does_not_fit_together_is_refused(
-    implementation: str, shape: tuple[int, ...], arguments: dict[str, Any], message: str
+def test_incompatible_shapes_and_arguments_are_refused(
+    implementation: str, shape: tuple[int, ...], arguments: dict[str, Any], facts: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=facts):
         FUNCTIONS[implementation](torch.zeros(shape), torch.zeros(4, 2, 3, 3), None, TransposedGeometry.of(**arguments))
 
 
-def test_loops_refuses_what_would_take_minutes() -> None:
-    with pytest.raises(UserError, match=r"loops would take 111,456,000 .* choose roll, shift_matmul, im2col or fft"):
+def test_loops_refuses_large_inputs() -> None:
+    with pytest.raises(UserError, match=r"loops .*111,456,000 .*roll, shift_matmul, im2col or fft"):
         FUNCTIONS["loops"](torch.zeros(1, 3, 860, 1600), torch.zeros(3, 3, 3, 3))
 
 
-def test_its_description_has_the_output_padding_and_the_implementation() -> None:
+def test_the_representation_has_the_output_padding_and_the_implementation() -> None:
     conv = FromScratchConvTranspose2d(4, 6, 3, 2, output_padding=1)
     assert "stride=(2, 2), implementation=shift_matmul, output_padding=(1, 1)" in repr(conv)
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_it_compiles_as_one_graph_and_keeps_its_results() -> None:
+def test_the_compiled_graph_has_no_breaks_and_gives_the_same_results() -> None:
     ours, _, x = make("shift_matmul", "groups_2_stride_2", torch.float32)
     wanted = run(ours, x)
     ours.compile(fullgraph=True, backend="aot_eager")

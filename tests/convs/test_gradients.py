@@ -1,4 +1,4 @@
-"""Every trainable number of every convolution learns, also with the arguments at their ends."""
+"""Every parameter of every convolution gets a gradient, also for extreme values of the arguments."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from convbench.convs.base import UnsupportedLayerError
 from tests.convs.catalogue import CLASSES
 
-AT_THEIR_ENDS: list[tuple[str, dict[str, Any]]] = [
+EXTREME_ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("blueprint_s", {"ratio": 1.0}),
     ("condconv", {"num_experts": 1}),
     ("coordconv", {"radius": True}),
@@ -29,7 +29,7 @@ AT_THEIR_ENDS: list[tuple[str, dict[str, Any]]] = [
     ("pyramidal", {"level_groups": [1]}),
     ("weight_standardised", {"scaled": False}),
 ]
-# C_in, C_out, kernel, and the rest of the geometry.
+# (C_in, C_out, kernel size), and the rest of the geometry.
 LAYERS: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
     ((8, 8, 3), {"padding": 1}),
     ((8, 8, 1), {}),
@@ -41,12 +41,12 @@ LAYERS: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments"), [*((name, {}) for name in CLASSES), *AT_THEIR_ENDS])
+@pytest.mark.parametrize(("name", "arguments"), [*((name, {}) for name in CLASSES), *EXTREME_ARGUMENTS])
 def test_every_parameter_gets_a_gradient(name: str, arguments: dict[str, Any]) -> None:
-    taken = 0
+    supported = 0
     for channels, geometry in LAYERS:
-        still: set[str] | None = None
-        for seed in range(5):  # a hidden unit may be off for all images of one draw
+        always_without: set[str] | None = None
+        for seed in range(5):  # for one seed, a hidden unit may be zero for all images because of the ReLU
             torch.manual_seed(seed)
             try:
                 conv = CLASSES[name](
@@ -54,11 +54,11 @@ def test_every_parameter_gets_a_gradient(name: str, arguments: dict[str, Any]) -
                 )
             except UnsupportedLayerError:
                 break
-            taken += 1
+            supported += 1
             conv(torch.randn(4, channels[0], 7, 7)).square().sum().backward()
             without = {
                 key for key, value in conv.named_parameters() if value.grad is None or value.grad.abs().max() < 1e-6
             }
-            still = without if still is None else still & without
-        assert not still, (channels, geometry)
-    assert taken
+            always_without = without if always_without is None else always_without & without
+        assert not always_without, (channels, geometry)
+    assert supported

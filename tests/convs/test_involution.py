@@ -1,4 +1,4 @@
-"""Involution: kernels that differ from place to place."""
+"""Involution: kernels that differ from pixel to pixel."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from convbench.convs.functional import Geometry
 from convbench.convs.involution import Involution2d
 
 
-def test_with_the_same_kernel_everywhere_it_is_a_depthwise_convolution() -> None:
+def test_with_the_same_kernel_for_all_pixels_it_equals_a_depthwise_convolution() -> None:
     conv = Involution2d(32, 32, 3, padding=1, bias=False)  # two groups of 16 channels
     conv.span_weight.data.zero_()
     x = torch.randn(2, 32, 5, 6)
@@ -19,7 +19,7 @@ def test_with_the_same_kernel_everywhere_it_is_a_depthwise_convolution() -> None
     torch.testing.assert_close(conv(x), functional.conv2d(x, kernels, padding=1, groups=32))
 
 
-def test_a_kernel_is_made_from_the_pixel_it_is_laid_over() -> None:
+def test_a_kernel_depends_only_on_the_pixel_at_its_centre() -> None:
     conv = Involution2d(16, 16, 3, padding=1, reduction=1)
     x = torch.randn(1, 16, 7, 7)
     kernels = conv._kernels(x)
@@ -28,7 +28,7 @@ def test_a_kernel_is_made_from_the_pixel_it_is_laid_over() -> None:
     assert changed.nonzero().tolist() == [[3, 3]]
 
 
-def test_with_stride_2_kernels_come_from_averages_of_four_pixels() -> None:
+def test_with_stride_2_kernels_are_computed_from_averages_of_four_pixels() -> None:
     conv = Involution2d(8, 8, 3, stride=2, padding=1)
     x = torch.randn(2, 8, 6, 8)
     kernels = conv._kernels(functional.avg_pool2d(x, 2)).unflatten(1, (1, 9))
@@ -39,15 +39,12 @@ def test_with_stride_2_kernels_come_from_averages_of_four_pixels() -> None:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        ({"groups": 2}, "takes no grouped layers"),
-        ({"kernel_size": 1}, "takes no 1x1 kernels"),
-        ({"out_channels": 16}, "needs as many outputs as inputs"),
-        (
-            {"in_channels": 24, "out_channels": 24},
-            r"cannot split its channels into groups of 16 channels \(conv.group_channels\)",
-        ),
+        ({"groups": 2}, "grouped"),
+        ({"kernel_size": 1}, "1x1"),
+        ({"out_channels": 16}, "output channels .*input channels"),
+        ({"in_channels": 24, "out_channels": 24}, r"groups of 16 channels \(conv.group_channels\)"),
     ],
 )
-def test_layers_that_it_cannot_take_are_refused_with_the_reason(layer: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnsupportedLayerError, match=f"^involution {reason}$"):
+def test_unsupported_layers_are_refused_with_the_reason(layer: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnsupportedLayerError, match=f"^involution .*{reason}"):
         Involution2d(**{"in_channels": 8, "out_channels": 8, "kernel_size": 3, **layer})

@@ -1,4 +1,4 @@
-"""The multiply-accumulate operations of every convolution against formulas worked out by hand."""
+"""The multiply-accumulate operations of every convolution, compared with formulas derived by hand."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ from hydra.utils import get_class
 from convbench.models.counting import summarise
 from tests.convs.catalogue import YAMLS
 
-C, OUT, T = 16, 32, 9  # channels in and out, taps of a 3 x 3 kernel
-HIDDEN = 16  # of odconv's attention, at least
+C, OUT, T = 16, 32, 9  # input channels, output channels, taps of a 3 x 3 kernel
+HIDDEN = 16  # hidden units of the attention of odconv
 
 
-def by_hand(name: str, pixels: int) -> int:
-    """For one image; `pixels` is H_out * W_out of a layer of C to OUT channels with 3 x 3 taps."""
+def expected_macs(name: str, pixels: int) -> int:
+    """Return the operations for one 8 x 8 image, where `pixels` is H_out * W_out, and C, OUT, T describe the layer."""
     standard = pixels * C * OUT * T
-    mixing = 4 * C * OUT * T + 4 * OUT  # four kernels and biases
+    mixing = 4 * C * OUT * T + 4 * OUT  # kernels and biases of four experts
     return {
         "standard": standard,
         "from_scratch": standard,
@@ -38,7 +38,7 @@ def by_hand(name: str, pixels: int) -> int:
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", sorted(YAMLS))
-def test_a_convolution_costs_what_its_formula_says(name: str, stride: int) -> None:
+def test_the_macs_of_a_convolution_are_those_of_its_formula(name: str, stride: int) -> None:
     if stride == 2 and name == "partial":
         pytest.skip("partial refuses a stride")
     keys = {key: value for key, value in YAMLS[name].items() if key not in ("_target_", "skip", "unsupported")}
@@ -46,6 +46,6 @@ def test_a_convolution_costs_what_its_formula_says(name: str, stride: int) -> No
     out = C if name == "involution" else OUT
     conv = get_class(YAMLS[name]["_target_"])(C, out, 3, stride=stride, padding=1, **arguments)
     summary = summarise(conv, C, 8)
-    assert summary.macs == by_hand(name, (8 // stride) ** 2)
+    assert summary.macs == expected_macs(name, (8 // stride) ** 2)
     assert summary.not_counted == {}
     assert torch.tensor([layer.macs for layer in summary.layers]).sum() == summary.macs

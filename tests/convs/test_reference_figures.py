@@ -1,4 +1,4 @@
-"""What the sources print about plain convolution comes out of every implementation of it.
+"""Every implementation of the standard convolution reproduces the numbers that the sources print.
 
 S2 is the CNN lecture notebook (Dive into Deep Learning, chapters 7 and 8), S4 "Unboxing the blackbox: convolutions".
 """
@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     **FromScratchConv2d.implementations,
     "winograd": winograd,
 }
-# S2's kernels are 2x2, 1x1 and 1x2, which winograd does not take.
+# The kernels of S2 are 2x2, 1x1 and 1x2, which winograd does not support.
 every_function = pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "winograd"])
 every_layer = pytest.mark.parametrize(("conv", "implementation"), [case for case in CASES if case[1] != "winograd"])
 
@@ -66,12 +66,13 @@ def test_s2_a_1x1_convolution_is_a_matrix_product_over_channels(function: str) -
 
 @every_layer
 def test_s2_gradient_descent_finds_the_edge_kernel_from_any_initial_value(conv: str, implementation: str) -> None:
-    """Ten steps bring every seed as near to [1, -1] as S2's printed [0.98, -1.01], loss 0.013, shows for one draw.
+    """S2 prints [0.98, -1.01] and a loss of 0.013 after ten steps for one seed; every seed comes as close to [1, -1].
 
-    The loss is quadratic, e^T H e with e = weight - [1, -1] and H = 6 [[3, 2], [2, 3]], as six lines each hold the
-    patches (1, 1) twice, (1, 0) and (0, 1). A step at 0.03 multiplies e by 1 - 0.06 * 30 = -0.8 along [1, 1] and by
-    1 - 0.06 * 6 = 0.64 along [1, -1]. Both initial weights lie within 1/sqrt(2) of 0, so that e is at most 1 and
-    1 + sqrt(2) along these two at first, and each weight at most 0.096 off after ten steps.
+    The loss is quadratic, e^T H e with e = weight - [1, -1] and H = 6 [[3, 2], [2, 3]], because each of the six lines
+    has the patches (1, 1) twice, (1, 0) and (0, 1). A step with learning rate 0.03 multiplies e by
+    1 - 0.06 * 30 = -0.8 along [1, 1] and by 1 - 0.06 * 6 = 0.64 along [1, -1]. The absolute values of the initial
+    weights are at most 1/sqrt(2), so the initial e is at most 1 and 1 + sqrt(2) along these directions. After ten
+    steps, the error of each weight is at most 0.096.
     """
     image = torch.ones(1, 1, 6, 8)
     image[..., 2:6] = 0
@@ -109,7 +110,7 @@ def test_s2_output_sizes_follow_the_rule_with_the_padding_of_both_sides(
     stride: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    """S2's rule is floor((n - k + p + s) / s), where p counts both sides and an argument `padding` one."""
+    """The rule of S2 is floor((n - k + p + s) / s), where p is the padding of both sides; `padding` is that of one."""
     by_rule = tuple((8 - k + 2 * p + s) // s for k, p, s in zip(kernel, padding, stride, strict=True))
     layer, theirs = make(conv, implementation, 1, 1, kernel, stride, padding), nn.Conv2d(1, 1, kernel, stride, padding)
     x = torch.zeros(1, 1, 8, 8)
@@ -118,12 +119,12 @@ def test_s2_output_sizes_follow_the_rule_with_the_padding_of_both_sides(
 
 
 @every_layer
-def test_s4_weights_move_both_ways_with_a_difference_as_small_as_the_published_one(
+def test_s4_the_difference_from_conv2d_with_the_same_weights_is_as_small_as_published(
     conv: str, implementation: str
 ) -> None:
-    """S4 prints a summed difference of 4.4e-07 for an input that it does not name: here it is the mean in float32.
+    """S4 prints a summed difference of 4.4e-07 for an unspecified input.
 
-    In float64 it is the sum, over 2,028 numbers.
+    This test requires this limit for the mean difference in float32, and for the sum of 2,028 differences in float64.
     """
     torch.manual_seed(0)
     x, theirs, ours = torch.rand(1, 1, 28, 28), nn.Conv2d(1, 3, 3), make(conv, implementation, 1, 3, 3)
@@ -136,7 +137,7 @@ def test_s4_weights_move_both_ways_with_a_difference_as_small_as_the_published_o
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_s4_the_named_kernels_do_what_their_names_say_to_each_colour(function: str) -> None:
+def test_s4_the_named_kernels_compute_their_formulas_for_each_colour(function: str) -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 3, 8, 9)
     centre, north, south = image[..., 1:-1, 1:-1], image[..., :-2, 1:-1], image[..., 2:, 1:-1]

@@ -1,4 +1,4 @@
-"""The standard and the from-scratch convolution hold what `nn.Conv2d` holds."""
+"""The standard and the from-scratch convolution have the parameters of `nn.Conv2d`."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_initial_values_are_those_of_conv2d(conv_class: type[nn.Module], bias: b
 
 
 @both
-def test_weights_move_both_ways_between_it_and_conv2d(conv_class: type[nn.Module]) -> None:
+def test_it_and_conv2d_load_the_weights_of_each_other(conv_class: type[nn.Module]) -> None:
     x, theirs, ours = torch.randn(2, 4, 6, 7), nn.Conv2d(4, 6, 3, padding=1), conv_class(4, 6, 3, padding=1)
     ours.load_state_dict(theirs.state_dict())
     torch.testing.assert_close(ours(x), theirs(x))

@@ -1,4 +1,4 @@
-"""Weight standardisation: what its kernels look like."""
+"""Weight standardisation: mean and standard deviation of its kernels."""
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ from tests.convs.catalogue import YAMLS
 
 @pytest.mark.parametrize(("scaled", "deviation"), [(False, 1.0), (True, (16 * 9) ** -0.5)])
 @pytest.mark.parametrize("implementation", WeightStandardisedConv2d.implementations)
-def test_kernels_have_mean_zero_and_a_known_deviation(implementation: str, scaled: bool, deviation: float) -> None:
+def test_kernels_have_mean_zero_and_the_expected_standard_deviation(
+    implementation: str, scaled: bool, deviation: float
+) -> None:
     conv = WeightStandardisedConv2d(16, 4, 3, bias=False, scaled=scaled, implementation=implementation)
     conv.weight.data = conv.weight.data * 50 + 3
     impulses = torch.eye(16 * 9).view(-1, 16, 3, 3)
@@ -22,7 +24,7 @@ def test_kernels_have_mean_zero_and_a_known_deviation(implementation: str, scale
 
 @pytest.mark.parametrize("implementation", WeightStandardisedConv2d.implementations)
 @pytest.mark.parametrize("yaml", [True, False], ids=["yaml", "default"])
-def test_kernels_over_512_channels_have_their_deviation_from_the_start(implementation: str, yaml: bool) -> None:
+def test_initial_kernels_over_512_channels_have_standard_deviation_1(implementation: str, yaml: bool) -> None:
     epsilon = {"epsilon": YAMLS["weight_standardised"]["epsilon"]} if yaml else {}
     torch.manual_seed(0)
     conv = WeightStandardisedConv2d(512, 4, 3, bias=False, scaled=False, implementation=implementation, **epsilon)
@@ -30,15 +32,15 @@ def test_kernels_over_512_channels_have_their_deviation_from_the_start(implement
     torch.testing.assert_close(kernels.std(1, correction=0), torch.ones(4), rtol=1e-3, atol=0)
 
 
-def test_a_constant_image_gives_nothing_but_the_bias() -> None:
+def test_the_output_for_a_constant_image_is_the_bias() -> None:
     conv = WeightStandardisedConv2d(8, 4, 3)
     y = conv(torch.full((1, 8, 5, 5), 7.0))
     torch.testing.assert_close(y, conv.bias.view(1, 4, 1, 1).expand_as(y), atol=1e-4, rtol=0)
 
 
-def test_kernels_of_one_or_two_numbers_are_refused_and_a_wrong_epsilon_is_told_its_key() -> None:
-    for groups in (8, 4):  # kernels of one and of two numbers
-        with pytest.raises(UnsupportedLayerError, match="weight_standardised takes no kernels of fewer than three"):
+def test_kernels_of_one_or_two_weights_and_a_wrong_epsilon_are_refused() -> None:
+    for groups in (8, 4):  # kernels of one and of two weights
+        with pytest.raises(UnsupportedLayerError, match=r"weight_standardised .*at least 3 weights"):
             WeightStandardisedConv2d(8, 8, 1, groups=groups)
-    with pytest.raises(UserError, match=r"weight_standardised got epsilon 0; choose a number above 0 \(conv.epsilon\)"):
+    with pytest.raises(UserError, match=r"weight_standardised .*epsilon 0; .*above 0 \(conv.epsilon\)"):
         WeightStandardisedConv2d(8, 8, 3, epsilon=0)

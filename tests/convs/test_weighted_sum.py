@@ -1,4 +1,4 @@
-"""The weighted-sum convolution's published figures and initial values."""
+"""The published parameter counts and the initial values of the weighted-sum convolution."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_resnet18_has_the_published_number_of_parameters(
     assert sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad) == published
 
 
-def test_its_two_parts_start_as_two_conv2d_would() -> None:
+def test_its_two_parts_have_the_initialisation_of_two_conv2d() -> None:
     torch.manual_seed(0)
     pointwise, depthwise = nn.Conv2d(8, 6, 1, groups=2, bias=False), nn.Conv2d(6, 6, 3, groups=6)
     torch.manual_seed(0)
@@ -34,7 +34,7 @@ def test_its_two_parts_start_as_two_conv2d_would() -> None:
     assert torch.equal(conv.bias, depthwise.bias)
 
 
-def test_all_three_implementations_agree_with_two_layers_of_torch() -> None:
+def test_all_implementations_agree_with_two_layers_of_torch() -> None:
     x = torch.randn(2, 8, 9, 7, dtype=torch.float64)
     conv = WeightedSumConv2d(8, 6, 3, stride=2, padding=1, dtype=torch.float64)
     pointwise = nn.Conv2d(8, 6, 1, bias=False, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The fused weighted sum: right in Triton's interpreter, and translated for a GPU that need not be here."""
+"""The Triton kernels of the weighted sum: correct in the interpreter, and compiled for a GPU that need not exist."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("triton")
 
-# (N, C_in, C_out, H, W): fewer and more channels than a block, none of them a power of two; single pixels.
+# (N, C_in, C_out, H, W): fewer and more channels than in a block, mostly no powers of two; images of a single pixel.
 LAYERS = [
     (2, 3, 5, 7, 6),
     (1, 20, 40, 9, 8),
@@ -21,18 +21,18 @@ LAYERS = [
     (1, 130, 17, 3, 20),
 ]
 
-# The interpreter is chosen before Triton is imported, so it runs in a process of its own. Prints the largest errors of
-# the output and the gradients of input, sums, kernels and bias, each relative to the largest wanted number.
+# A separate process, because the interpreter has to be selected before the import of Triton. It prints the largest
+# errors of the output and of the gradients of input, mix, kernel and bias, each relative to the largest expected value.
 INTERPRETED = """
 import json, sys
 import torch
 from convbench.convs.weighted_sum import WeightedSumConv2d
 
 errors = []
-for images, c_in, c_out, high, wide in json.loads(sys.argv[1]):
+for images, c_in, c_out, height, width in json.loads(sys.argv[1]):
     torch.manual_seed(0)
     conv = WeightedSumConv2d(c_in, c_out, 3, padding=1, implementation="fused")
-    x = torch.randn(images, c_in, high, wide).requires_grad_()
+    x = torch.randn(images, c_in, height, width).requires_grad_()
     exact = WeightedSumConv2d(c_in, c_out, 3, padding=1, dtype=torch.float64)
     exact.load_state_dict(conv.state_dict())
     exact_x = x.detach().double().requires_grad_()
@@ -65,7 +65,7 @@ def test_output_and_gradients_equal_float64_in_the_interpreter() -> None:
     assert all(len(of_layer) == 5 and max(of_layer) < 1e-5 for of_layer in errors), errors
 
 
-def test_without_a_gpu_it_computes_as_pointwise() -> None:
+def test_without_a_gpu_fused_computes_as_pointwise() -> None:
     from convbench.convs.functional import Geometry
     from convbench.convs.weighted_sum import fused, pointwise
 
@@ -76,7 +76,7 @@ def test_without_a_gpu_it_computes_as_pointwise() -> None:
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("kernel", ["_forward", "_backward_x", "_backward_weights"])
-def test_its_kernels_are_translated_for_hopper_within_its_shared_memory(kernel: str, dtype: str) -> None:
+def test_its_kernels_compile_for_hopper_within_the_shared_memory(kernel: str, dtype: str) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 

@@ -1,4 +1,4 @@
-"""Winograd's F(2x2, 3x3) gives what `torch.nn.functional.conv2d` gives, with 2.25 times fewer multiplications."""
+"""Winograd's F(2x2, 3x3) gives the results of `conv2d` of torch with 2.25 times fewer multiplications."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ GEOMETRIES: dict[str, tuple[tuple[int, int, int, int], int, Any, int]] = {
 
 
 def make(geometry: str) -> tuple[dict[str, Tensor], Geometry]:
-    """Input, weight and bias in float64, and the geometry."""
+    """Return input, weight and bias in float64, and the geometry."""
     torch.manual_seed(0)
     shape, out_channels, padding, groups = GEOMETRIES[geometry]
     weight = torch.randn(out_channels, shape[1] // groups, 3, 3, dtype=torch.float64)
@@ -40,7 +40,7 @@ def make(geometry: str) -> tuple[dict[str, Tensor], Geometry]:
 
 
 def run(function: Any, tensors: dict[str, Tensor], geometry: Geometry) -> dict[str, Tensor]:
-    """The output, and the gradients of all tensors for one fixed, uneven gradient of the output."""
+    """Return the output, and the gradients of all tensors for a fixed gradient of the output."""
     inputs = {key: value.detach().requires_grad_() for key, value in tensors.items()}
     y = function(*inputs.values(), geometry)
     return {"y": y.detach(), **gradients(y, inputs)}
@@ -65,7 +65,7 @@ def test_output_and_gradients_are_those_of_torch(geometry: str, dtype: torch.dty
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
-def test_any_size_padding_and_groups_give_what_torch_gives(data: st.DataObject) -> None:
+def test_any_size_padding_and_groups_give_the_results_of_torch(data: st.DataObject) -> None:
     groups, c_in, c_out, images = (data.draw(st.integers(1, most)) for most in (3, 3, 3, 2))
     padding = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     size = [max(1, 3 - 2 * p) + data.draw(st.integers(0, 6)) for p in padding]
@@ -76,7 +76,7 @@ def test_any_size_padding_and_groups_give_what_torch_gives(data: st.DataObject) 
     assert max(errors(run(winograd, tensors, arguments), run(library, tensors, arguments)).values()) <= 1e-10
 
 
-def test_no_bias_and_channels_last_give_what_torch_gives() -> None:
+def test_no_bias_and_channels_last_give_the_results_of_torch() -> None:
     tensors, arguments = make("groups_2")
     x = tensors["x"].to(memory_format=torch.channels_last)
     torch.testing.assert_close(
@@ -86,14 +86,14 @@ def test_no_bias_and_channels_last_give_what_torch_gives() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 def test_the_kernel_of_half_precision_is_transformed_without_losing_digits(dtype: torch.dtype) -> None:
-    large = 2 / torch.finfo(dtype).eps  # of which one more cannot be told apart
+    large = 2 / torch.finfo(dtype).eps  # large + 1 is rounded to large in this dtype
     weight = torch.zeros(1, 1, 3, 3, dtype=dtype)
     weight[0, 0, 1] = torch.tensor([large, 1, -large])
     assert torch.equal(winograd(torch.ones(1, 1, 4, 4, dtype=dtype), weight), torch.ones(1, 1, 2, 2, dtype=dtype))
 
 
 @pytest.mark.parametrize("geometry", ["even", "odd", "groups_2"])
-def test_bfloat16_autocast_is_finite_and_close(geometry: str) -> None:
+def test_results_under_bfloat16_autocast_are_finite_and_close(geometry: str) -> None:
     tensors, arguments = make(geometry)
     with torch.autocast("cpu", torch.bfloat16):
         got = run(winograd, {key: value.float() for key, value in tensors.items()}, arguments)
@@ -103,7 +103,7 @@ def test_bfloat16_autocast_is_finite_and_close(geometry: str) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_it_multiplies_2_and_a_quarter_times_less(groups: int) -> None:
+def test_it_has_2_25_times_fewer_multiplications(groups: int) -> None:
     x, weight = torch.empty(2, 8, 10, 12, device="meta"), torch.empty(16, 8 // groups, 3, 3, device="meta")
     flops = []
     for function in (winograd, library):
@@ -129,19 +129,22 @@ def test_second_derivatives_are_right() -> None:
         ({"kernel_size": 3, "stride": 2, "dilation": 3}, "3x3 with stride 2 and dilation 3"),
     ],
 )
-def test_other_kernels_strides_and_dilations_are_refused_by_name(arguments: dict[str, Any], given: str) -> None:
+def test_other_kernels_strides_and_dilations_are_refused_with_their_values(
+    arguments: dict[str, Any], given: str
+) -> None:
     conv = nn.Conv2d(2, 2, **arguments)
-    message = f"winograd F(2x2,3x3) takes 3x3 kernels with stride 1 and dilation 1, not {given}"
-    assert why_not(conv) == message
+    reason = why_not(conv)
+    assert reason is not None
+    assert reason.endswith(f" not {given}")
     with pytest.raises(UserError) as refused:
         winograd(torch.zeros(1, 2, 9, 9), conv.weight, None, Geometry.of(conv.stride, 0, conv.dilation))
-    assert str(refused.value) == message
+    assert str(refused.value) == reason
 
 
-def test_every_3x3_convolution_with_stride_and_dilation_1_is_taken() -> None:
+def test_every_3x3_convolution_with_stride_and_dilation_1_is_supported() -> None:
     assert why_not(nn.Conv2d(4, 6, 3, padding=2, groups=2)) is None
 
 
-def test_an_input_of_other_channels_is_refused() -> None:
-    with pytest.raises(UserError, match=r"input \(1, 1, 5, 5\) does not go with a weight \(4, 2, 3, 3\) and groups 1"):
+def test_an_input_with_another_number_of_channels_is_refused() -> None:
+    with pytest.raises(UserError, match=r"\(1, 1, 5, 5\) .*\(4, 2, 3, 3\) .*groups 1"):
         winograd(torch.zeros(1, 1, 5, 5), torch.zeros(4, 2, 3, 3))

@@ -1,4 +1,4 @@
-"""A real web server on this machine, with the faults that real ones have."""
+"""A local HTTP server with configurable faults, for the tests of downloads."""
 
 import threading
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class HttpSource:
-    """What a server gives, and what was asked of it.
+    """Files of a server, its faults, and the requests that it received.
 
     Attributes:
-        files: content by name, whatever the folder in the address.
-        ranges: whether it can resume.
-        break_after: bytes of each answer after which it hangs up; None: never.
-        url: its base address, with a slash at the end.
-        requests: for each request the name, the Range header and the number of bytes sent.
+        files: content of each file by name; the folder in the address is ignored.
+        ranges: whether the server supports the Range header.
+        break_after: number of bytes of each response after which the server closes the connection; None for all bytes.
+        url: base address, with a slash at the end.
+        requests: file name, Range header and number of bytes sent of each request.
     """
 
     files: dict[str, bytes]

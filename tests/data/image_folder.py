@@ -1,4 +1,4 @@
-"""Small image folders for the tests."""
+"""Small folders of images for the tests."""
 
 import zlib
 from pathlib import Path
@@ -31,7 +31,7 @@ def folder(root: Path, **changes: Any) -> Folder:
 
 
 def write_image(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB", **options: Any) -> np.ndarray:
-    """Write noise that depends on the name alone; returns its pixels."""
+    """Write an image of random pixels, which depend only on the file name, and return the pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(zlib.crc32(path.name.encode()))
     shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], len(mode))

@@ -1,4 +1,4 @@
-"""The data of a run are found again, or refused with what differs."""
+"""The data of a run are loaded again, or an error names the difference."""
 
 import json
 import shutil
@@ -16,10 +16,10 @@ SHAPES = {"image_size": 16, "train": 20, "val": 10, "test": 10, "seed": 0, "mean
 
 
 def identity_of(source) -> Identity:
-    """As it comes back from the files of a run."""
-    said = json.loads(json.dumps(asdict(identify(source.spec(), source.load()))))
-    files = said.pop("files")
-    return Identity.from_json(said, files)
+    """The identity after writing it to JSON and reading it, as for a run folder."""
+    recorded = json.loads(json.dumps(asdict(identify(source.spec(), source.load()))))
+    files = recorded.pop("files")
+    return Identity.from_json(recorded, files)
 
 
 def files_of(splits) -> dict[str, list[str]]:
@@ -33,7 +33,7 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-def test_an_identity_says_what_the_images_are(pets):
+def test_an_identity_records_the_properties_and_files_of_the_images(pets):
     known = identity_of(folder(pets))
     assert (known.classes, known.channels, known.image_size) == (("cat", "dog"), 3, 8)
     assert {name: split.images for name, split in known.splits.items()} == {"train": 12, "val": 4, "test": 4}
@@ -46,7 +46,7 @@ def test_an_identity_says_what_the_images_are(pets):
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_the_digest_of_a_split_changes_with_an_image_a_label_or_the_order(pets, tmp_path, on_disk):
+def test_the_digest_of_a_split_depends_on_its_images_labels_and_order(pets, tmp_path, on_disk):
     source = folder(pets, on_disk=on_disk, cache=str(tmp_path / "cache"))
     loaded = source.load()
 
@@ -65,7 +65,7 @@ def test_the_digest_of_a_split_changes_with_an_image_a_label_or_the_order(pets, 
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_further_files_change_nothing(pets, tmp_path, caplog, on_disk):
+def test_files_added_later_are_skipped_with_a_warning(pets, tmp_path, caplog, on_disk):
     options = {"on_disk": on_disk, "cache": str(tmp_path / "cache")}
     before, known = folder(pets, **options).load(), identity_of(folder(pets, **options))
     write_image(pets / "cat" / "another.png")
@@ -84,7 +84,7 @@ def test_further_files_change_nothing(pets, tmp_path, caplog, on_disk):
     assert "bird/bird_000.png" in caplog.text
 
 
-def test_folders_of_splits_with_unlabelled_test_images_are_found_again(tmp_path):
+def test_split_folders_with_unlabelled_test_images_are_loaded_again(tmp_path):
     for split in ("train", "val"):
         write_classes(tmp_path / "pets" / split, {"cat": 3, "dog": 3})
     for index in range(3):
@@ -97,7 +97,7 @@ def test_folders_of_splits_with_unlabelled_test_images_are_found_again(tmp_path)
     assert torch.equal(after.val.labels[after.val.indices], before.val.labels)
 
 
-def test_a_moved_folder_is_found_by_its_images(pets, tmp_path):
+def test_a_moved_folder_is_accepted_if_its_images_are_unchanged(pets, tmp_path):
     known, before = identity_of(folder(pets)), files_of(folder(pets).load())
     pets.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"data\.root"):
@@ -105,10 +105,10 @@ def test_a_moved_folder_is_found_by_its_images(pets, tmp_path):
     assert files_of(KnownSource(folder(tmp_path / "elsewhere"), known).load()) == before
 
 
-def test_renamed_classes_missing_and_changed_files_are_refused_by_name(pets, tmp_path):
+def test_the_error_names_renamed_classes_and_missing_or_changed_files(pets, tmp_path):
     known = identity_of(folder(pets))
 
-    def refused(change) -> str:
+    def error_after(change) -> str:
         other = tmp_path / change.__name__
         shutil.copytree(pets, other)
         change(other)
@@ -125,14 +125,14 @@ def test_renamed_classes_missing_and_changed_files_are_refused_by_name(pets, tmp
     def changed(root):
         shutil.copy(root / "dog" / "dog_003.png", root / "dog" / "dog_004.png")
 
-    said = refused(renamed)
-    assert "cat" in said
-    assert "katze" in said
-    assert "dog/dog_003.png" in refused(missing)
-    assert "dog/dog_004.png" in refused(changed)
+    message = error_after(renamed)
+    assert "cat" in message
+    assert "katze" in message
+    assert "dog/dog_003.png" in error_after(missing)
+    assert "dog/dog_004.png" in error_after(changed)
 
 
-def test_other_pixels_of_the_same_files_are_a_note_only_if_another_library_decoded_them(pets, caplog):
+def test_changed_pixels_of_unchanged_files_are_only_a_warning_if_the_version_of_pillow_differs(pets, caplog):
     known = identity_of(folder(pets))
     assert known.files is not None
     files = known.files | {"val": replace(known.files["val"], digests=["0" * 16] * 4)}
@@ -144,7 +144,7 @@ def test_other_pixels_of_the_same_files_are_a_note_only_if_another_library_decod
     assert "1.0" in caplog.text
 
 
-def test_images_that_are_no_files_are_compared_by_digest():
+def test_images_that_are_not_files_are_compared_by_digest():
     known = identity_of(Shapes(**SHAPES))
     assert known.files is None
     KnownSource(Shapes(**SHAPES), known).load()

@@ -1,4 +1,4 @@
-"""The table of Pillow's modes: files of each kind, and the pixels that have to come out of them."""
+"""Image files of every Pillow mode and their expected pixels."""
 
 import struct
 import zlib
@@ -22,25 +22,25 @@ SIZE = 8
 
 
 def decoded(path: Path, channels: int, value_range: tuple[float, float] | None = None) -> list[int]:
-    """What a file of 8x8 pixels of one colour is decoded to; the channels of all pixels must agree."""
+    """Decode a file of 8x8 pixels of one colour and return this colour; all pixels must be equal."""
     (image,) = decode_files(path.parent, [path.name], SIZE, channels, value_range)
     (colour,) = np.unique(image.flatten(1).numpy(), axis=1).T.tolist()
     return colour
 
 
 def luma(colour: Colour) -> int:
-    """Grey of a colour, ITU-R BT.601."""
+    """Luma of a colour by ITU-R BT.601."""
     return round(0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2])
 
 
 def png(path: Path, bits: int, colour_type: int, pixel: bytes, transparent: bytes = b"", palette: bytes = b"") -> None:
-    """Write a PNG file of one colour by hand, chunk by chunk: Pillow writes neither every depth nor every `tRNS`.
+    """Write the chunks of a PNG file of one colour; Pillow cannot write all bit depths and `tRNS` chunks.
 
     Args:
-        path: where to.
-        bits: of a channel.
-        colour_type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
-        pixel: as many bytes as repeat through a row.
+        path: path of the file.
+        bits: bits per channel.
+        colour_type: 0 greyscale, 2 RGB, 3 palette, 4 greyscale with alpha, 6 RGB with alpha.
+        pixel: bytes that are repeated to fill a row.
         transparent: content of the chunk `tRNS`.
         palette: content of the chunk `PLTE`.
     """
@@ -66,7 +66,7 @@ def tiff(
     big: bool = False,
     extra: int | None = None,
 ) -> None:
-    """Write an uncompressed TIFF file of one colour by hand: one strip, the tags sorted."""
+    """Write an uncompressed TIFF file of one colour with one strip and sorted tags."""
     order, mark = (">", b"MM") if big else ("<", b"II")
     data = pixel * (SIZE * SIZE * sum(bits) // 8 // len(pixel))
     outside = b"".join(struct.pack(f"{order}H", number) for number in bits) if len(bits) > 2 else b""
@@ -97,7 +97,7 @@ def tiff(
 
 
 def pillow(mode: str, colour: object, **options: object) -> Callable[[Path], None]:
-    """A file that Pillow writes."""
+    """Return a function that writes an image of one colour with Pillow."""
     return lambda path: Image.new(mode, (SIZE, SIZE), colour).save(path, **options)  # type: ignore[arg-type]
 
 
@@ -106,12 +106,12 @@ def text(content: str) -> Callable[[Path], None]:
 
 
 class Row(NamedTuple):
-    """A kind of file, the colour that is right, and by how much a channel may be off (lossy or integer formats)."""
+    """A kind of file, its expected colour, and the tolerance per channel (for lossy or integer formats)."""
 
     name: str
     write: Callable[[Path], object]
     colour: Colour
-    off: int = 0
+    tolerance: int = 0
 
 
 def grey(value: int) -> Colour:
@@ -119,10 +119,10 @@ def grey(value: int) -> Colour:
 
 
 ORANGE = (200, 100, 0)
-# ORANGE at an opacity of 51/255 = 0.2 on white, as of other colours below: 0.2 * c + 0.8 * 255.
+# ORANGE with an opacity of 51/255 = 0.2 on white: 0.2 * c + 0.8 * 255. Other colours below have the same opacity.
 PALE = (244, 224, 204)
 TABLE = [
-    # 8 bits and fewer, opaque
+    # Opaque images of up to 8 bits
     Row("bilevel.png", pillow("1", 1), WHITE),
     Row("bilevel.pbm", text("P1\n8 8\n" + "1 " * 64), grey(0)),
     Row("two_bits.png", lambda p: png(p, 2, 0, b"\xaa"), grey(170)),
@@ -141,7 +141,7 @@ TABLE = [
     Row("cmyk.jpg", pillow("CMYK", (55, 155, 255, 0), quality=100), ORANGE, 2),
     Row("ycbcr.jpg", pillow("YCbCr", (118, 61, 186), quality=100), ORANGE, 2),
     Row("lab.tif", pillow("LAB", (128, 128, 128)), grey(119), 1),
-    # the highest value of a PGM or PPM file
+    # PGM and PPM files with different maximum values
     Row("top255.pgm", text("P2\n8 8\n255\n" + "77 " * 64), grey(77)),
     Row("top100.pgm", text("P2\n8 8\n100\n" + "50 " * 64), grey(128)),
     Row("top1023.pgm", text("P2\n8 8\n1023\n" + "300 " * 64), grey(75)),
@@ -149,7 +149,7 @@ TABLE = [
     Row("raw1023.pgm", lambda p: p.write_bytes(b"P5 8 8 1023\n" + struct.pack(">H", 300) * 64), grey(75)),
     Row("raw65535.pgm", lambda p: p.write_bytes(b"P5 8 8 65535\n" + struct.pack(">H", 25700) * 64), grey(100)),
     Row("raw1023.ppm", lambda p: p.write_bytes(b"P6 8 8 1023\n" + struct.pack(">3H", 802, 401, 0) * 64), ORANGE),
-    # 16 bits without a sign: v / 257
+    # Unsigned 16-bit values v: v / 257
     Row("deep.png", lambda p: png(p, 16, 0, struct.pack(">H", 25700)), grey(100)),
     Row("deep_rounds_up.png", lambda p: png(p, 16, 0, struct.pack(">H", 25829)), grey(101)),
     Row("deep_white.png", lambda p: png(p, 16, 0, b"\xff\xff"), WHITE),
@@ -159,7 +159,7 @@ TABLE = [
     Row("twelve_bits.tif", lambda p: tiff(p, b"\x80\x88\x08", (12,)), grey(128)),
     Row("deep_rgb.png", lambda p: png(p, 16, 2, struct.pack(">3H", 51400, 25700, 0)), ORANGE),
     Row("deep_rgb.tif", lambda p: tiff(p, struct.pack("<3H", 51400, 25700, 0), (16,) * 3, 2), ORANGE),
-    # transparency, on white
+    # Transparent images on a white background
     Row("bilevel_clear.png", lambda p: png(p, 1, 0, b"\0", b"\0\0"), WHITE),
     Row("two_bits_clear.png", lambda p: png(p, 2, 0, b"\x55", b"\0\1"), WHITE),
     Row("two_bits_other_clear.png", lambda p: png(p, 2, 0, b"\x55", b"\0\2"), grey(85)),
@@ -187,10 +187,10 @@ TABLE = [
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_a_file_of_every_mode_has_its_right_pixels_in_colour_and_in_grey(tmp_path: Path, row: Row) -> None:
+def test_files_of_every_mode_are_decoded_to_the_right_colour_and_greyscale_value(tmp_path: Path, row: Row) -> None:
     row.write(tmp_path / row.name)
-    np.testing.assert_allclose(decoded(tmp_path / row.name, 3), row.colour, rtol=0, atol=row.off)
-    np.testing.assert_allclose(decoded(tmp_path / row.name, 1), [luma(row.colour)], rtol=0, atol=row.off)
+    np.testing.assert_allclose(decoded(tmp_path / row.name, 3), row.colour, rtol=0, atol=row.tolerance)
+    np.testing.assert_allclose(decoded(tmp_path / row.name, 1), [luma(row.colour)], rtol=0, atol=row.tolerance)
 
 
 def in_memory(mode: str, colour: object) -> Image.Image:
@@ -217,7 +217,7 @@ def in_memory(mode: str, colour: object) -> Image.Image:
     ],
     ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
-def test_modes_that_few_files_have_are_converted_like_the_others(image: Image.Image, colour: Colour) -> None:
+def test_rare_modes_are_converted_to_the_right_colour(image: Image.Image, colour: Colour) -> None:
     assert Pixels(image).on_white("RGB").getpixel((4, 4)) == colour
     assert Pixels(image).on_white("L").getpixel((4, 4)) == luma(colour)
 
@@ -226,8 +226,8 @@ def signed(value: int) -> bytes:
     return struct.pack("<h", value)
 
 
-# name, file, a range, and the grey in that range
-UNKNOWN = [
+# File name, function that writes the file, range of values, and greyscale value for this range.
+WITHOUT_RANGE = [
     ("float.tif", lambda p: tiff(p, struct.pack("<f", 0.25), (32,), sample_format=3), (0.0, 1.0), 64),
     ("float_big.tif", lambda p: tiff(p, struct.pack(">f", -5), (32,), sample_format=3, big=True), (-10.0, 0.0), 128),
     ("infinite.tif", lambda p: tiff(p, struct.pack("<f", np.inf), (32,), sample_format=3), (0.0, 1.0), 255),
@@ -239,55 +239,57 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "write", "value_range", "right"), UNKNOWN, ids=[row[0] for row in UNKNOWN])
+@pytest.mark.parametrize(
+    ("name", "write", "value_range", "expected"), WITHOUT_RANGE, ids=[row[0] for row in WITHOUT_RANGE]
+)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_numbers_without_a_black_and_a_white_are_refused_until_a_range_is_given(
+def test_values_without_a_defined_range_are_refused_unless_a_range_is_given(
     tmp_path: Path,
     name: str,
     write: Callable[[Path], object],
     value_range: tuple[float, float],
-    right: int,
+    expected: int,
     channels: int,
 ) -> None:
     write(tmp_path / name)
     with Image.open(tmp_path / name) as image:
         mode = image.mode
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         decoded(tmp_path / name, channels)
-    assert str(tmp_path / name) in str(refused.value)
-    assert f"mode {mode}" in str(refused.value)
-    assert "data.value_range" in str(refused.value)
-    assert decoded(tmp_path / name, channels, value_range) == [right] * channels
+    assert str(tmp_path / name) in str(error.value)
+    assert f"mode {mode}" in str(error.value)
+    assert "(data.value_range)" in str(error.value)
+    assert decoded(tmp_path / name, channels, value_range) == [expected] * channels
     with pytest.raises(UserError, match=name):
         Picture.read(tmp_path / name)
 
 
-def test_a_range_holds_for_grey_of_16_bits_too_and_cuts_off_what_lies_beyond(tmp_path: Path) -> None:
-    for value, right in ((0, 0), (1000, 0), (2000, 128), (3000, 255), (65535, 255)):
+def test_a_range_also_applies_to_16_bit_greyscale_and_values_outside_are_clipped(tmp_path: Path) -> None:
+    for value, expected in ((0, 0), (1000, 0), (2000, 128), (3000, 255), (65535, 255)):
         png(tmp_path / "microscope.png", 16, 0, struct.pack(">H", value))
-        assert decoded(tmp_path / "microscope.png", 1, (1000.0, 3000.0)) == [right]
+        assert decoded(tmp_path / "microscope.png", 1, (1000.0, 3000.0)) == [expected]
 
 
-def test_a_range_changes_nothing_in_images_of_8_bits(tmp_path: Path) -> None:
+def test_a_range_has_no_effect_on_8_bit_images(tmp_path: Path) -> None:
     pillow("L", 77)(tmp_path / "a.png")
     assert decoded(tmp_path / "a.png", 1, (0.0, 4095.0)) == [77]
 
 
-def test_a_pixel_that_is_no_number_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_the_error_for_a_nan_pixel_names_the_file(tmp_path: Path) -> None:
     tiff(tmp_path / "depth.tif", struct.pack("<f", np.nan), (32,), sample_format=3)
     with pytest.raises(UserError, match=r"depth\.tif .*nan"):
         decoded(tmp_path / "depth.tif", 1, (0.0, 1.0))
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_a_deep_or_transparent_image_taken_sideways_is_turned_upright(tmp_path: Path, orientation: int) -> None:
+def test_a_deep_or_transparent_image_is_rotated_by_its_exif_orientation(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     deep = np.full((SIZE, SIZE), 65535, np.uint16)
-    deep[:4] = 0  # dark above
+    deep[:4] = 0  # dark upper half
     Image.fromarray(deep).save(tmp_path / "deep.png", exif=exif)
     clear = np.zeros((SIZE, SIZE, 4), np.uint8)
-    clear[:4, :, 3] = 255  # the rest is transparent, so white
+    clear[:4, :, 3] = 255  # the lower half is transparent, so it becomes white
     Image.fromarray(clear).save(tmp_path / "clear.png", exif=exif)
     for name in ("deep.png", "clear.png"):
         (image,) = decode_files(tmp_path, [name], SIZE, 1)
@@ -298,7 +300,7 @@ def test_a_deep_or_transparent_image_taken_sideways_is_turned_upright(tmp_path: 
 
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "apng"])
-def test_the_first_picture_of_an_animation_counts(tmp_path: Path, suffix: str, frames: int) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(tmp_path: Path, suffix: str, frames: int) -> None:
     first, *others = [Image.new("RGB", (SIZE, SIZE), grey(60 * number)) for number in range(1, 1 + frames)]
     options = {"lossless": True} if suffix == "webp" else {}
     kind = "PNG" if suffix == "apng" else None
@@ -306,7 +308,7 @@ def test_the_first_picture_of_an_animation_counts(tmp_path: Path, suffix: str, f
     assert decoded(tmp_path / f"a.{suffix}", 3) == [60, 60, 60]
 
 
-def test_a_jpeg_has_the_grey_of_its_colours(tmp_path: Path) -> None:
+def test_a_jpeg_and_a_lossless_copy_have_equal_greyscale_values(tmp_path: Path) -> None:
     random = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     Image.fromarray(random).save(tmp_path / "a.jpg", quality=60)
     with Image.open(tmp_path / "a.jpg") as image:
@@ -316,7 +318,7 @@ def test_a_jpeg_has_the_grey_of_its_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(lossy, lossless)
 
 
-def test_a_picture_of_one_pixel_fills_the_image_and_one_without_pixels_is_named(tmp_path: Path) -> None:
+def test_an_image_of_one_pixel_is_enlarged_and_the_error_for_an_empty_image_names_it(tmp_path: Path) -> None:
     Image.new("L", (1, 1), 77).save(tmp_path / "dot.png")
     Image.new("L", (1, 50), 77).save(tmp_path / "line.png")
     assert decoded(tmp_path / "dot.png", 3) == decoded(tmp_path / "line.png", 3) == [77] * 3
@@ -326,6 +328,6 @@ def test_a_picture_of_one_pixel_fills_the_image_and_one_without_pixels_is_named(
 
 
 @pytest.mark.parametrize("given", [5, "0,255", [0], [0, 1, 2], [1, 1], [2, 1], [0, float("nan")], [0, "a"], [True, 2]])
-def test_a_range_that_is_none_is_refused_with_its_key(given: object) -> None:
+def test_the_error_for_an_invalid_range_gives_the_key(given: object) -> None:
     with pytest.raises(UserError, match=r"data\.value_range"):
         check_value_range(given)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Images that stay on the host, or in a file, come to the same batches as those on the device."""
+"""Images in host memory or in a file give the same batches as images on the device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,34 +15,34 @@ from tests.data.image_folder import write_image
 CPU = torch.device("cpu")
 
 
-def test_batches_come_in_order_and_ahead_of_use() -> None:
+def test_batches_are_fetched_in_order_and_in_advance() -> None:
     images = torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2)
-    asked: list[int] = []
+    requested: list[int] = []
 
     def batches() -> Iterator[Tensor]:
         for index in range(5):
-            asked.append(index)
+            requested.append(index)
             yield torch.tensor([9 - index, index])
 
-    taken = prefetch(images, batches(), CPU)
-    assert torch.equal(next(taken), images[[9, 0]])
-    assert asked == [0, 1, 2]
-    assert [batch.tolist() for batch in taken] == [images[[9 - index, index]].tolist() for index in range(1, 5)]
+    fetched = prefetch(images, batches(), CPU)
+    assert torch.equal(next(fetched), images[[9, 0]])
+    assert requested == [0, 1, 2]
+    assert [batch.tolist() for batch in fetched] == [images[[9 - index, index]].tolist() for index in range(1, 5)]
 
 
-def test_an_error_in_the_thread_reaches_the_one_who_waits() -> None:
+def test_an_error_in_the_prefetch_thread_is_raised_by_the_iterator() -> None:
     with pytest.raises(IndexError):
         list(prefetch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([7])], CPU))
 
 
-def test_an_iterator_that_is_left_half_way_ends_its_thread() -> None:
-    taken = prefetch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([0])] * 100, CPU)
-    next(taken)
-    taken.close()
+def test_closing_an_unfinished_iterator_raises_no_error() -> None:
+    batches = prefetch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), [torch.tensor([0])] * 100, CPU)
+    next(batches)
+    batches.close()
 
 
 @pytest.mark.parametrize("where", [["engine.images=host"], ["data.on_disk=true"]], ids=["host", "disk"])
-def test_a_run_comes_to_the_same_losses_wherever_its_images_are(
+def test_a_run_has_the_same_losses_with_images_on_the_device_on_the_host_and_on_disk(
     run_here: Any, tmp_path: Path, where: list[str]
 ) -> None:
     for kind in ("cat", "dog"):

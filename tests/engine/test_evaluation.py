@@ -20,7 +20,7 @@ def split(indices: torch.Tensor) -> Split:
 def network() -> nn.Module:
     torch.manual_seed(0)
     made = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Dropout(0.5), nn.Linear(24, CLASSES))
-    made(torch.randn(8, 3, 4, 4))  # running statistics that are not the fresh ones
+    made(torch.randn(8, 3, 4, 4))  # changes the running statistics from their initial values
     return made
 
 
@@ -30,7 +30,7 @@ def batches(data: Split, batch_size: int) -> EvalBatches:
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 64])
 @pytest.mark.parametrize("indices", [torch.arange(COUNT), torch.arange(2, COUNT, 3).flip(0)], ids=["all", "some"])
-def test_the_score_is_that_of_a_plain_computation_over_all_rows(indices: torch.Tensor, batch_size: int) -> None:
+def test_the_score_agrees_with_a_computation_on_all_images_at_once(indices: torch.Tensor, batch_size: int) -> None:
     data, net = split(indices), network()
     score = evaluate(net, batches(data, batch_size), precision="none")
     exact, labels = net.double().eval(), data.labels[indices]
@@ -51,14 +51,14 @@ def test_an_evaluation_changes_neither_weights_nor_running_statistics() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_before_an_evaluation_comes_back(training: bool) -> None:
+def test_evaluate_restores_the_training_mode(training: bool) -> None:
     net = network().train(training)
     evaluate(net, batches(split(torch.arange(COUNT)), 5), precision="none")
     assert all(module.training == training for module in net.modules())
     assert torch.is_grad_enabled()
 
 
-def test_the_mode_comes_back_after_an_error_too() -> None:
+def test_evaluating_restores_the_training_mode_after_an_error() -> None:
     def fail() -> None:
         assert not net.training
         assert not torch.is_grad_enabled()
@@ -71,7 +71,7 @@ def test_the_mode_comes_back_after_an_error_too() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_logits_come_with_their_rows_and_without_what_filled_the_last_batch() -> None:
+def test_logits_of_yields_the_rows_and_omits_the_padding_of_the_last_batch() -> None:
     indices = torch.arange(COUNT).roll(4)
     got = list(logits_of(network(), batches(split(indices), 5), precision="none"))
     assert [len(logits) for logits, _ in got] == [5, 5, 5, 5, 3]
@@ -79,11 +79,11 @@ def test_logits_come_with_their_rows_and_without_what_filled_the_last_batch() ->
     assert not any(logits.requires_grad for logits, _ in got)
 
 
-def test_under_autocast_the_logits_are_computed_short_and_come_back_as_float32() -> None:
+def test_under_autocast_the_logits_are_computed_in_bf16_and_returned_as_float32() -> None:
     net, data = network(), batches(split(torch.arange(COUNT)), 23)
-    ((short, _),) = logits_of(net, data, precision="bf16")
+    ((rounded, _),) = logits_of(net, data, precision="bf16")
     ((exact, _),) = logits_of(net, data, precision="none")
-    assert short.dtype == torch.float32
-    torch.testing.assert_close(short, exact, atol=0.1, rtol=0.1)
-    assert not torch.equal(short, exact)
-    assert torch.equal(short, short.bfloat16().float())
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.1)
+    assert not torch.equal(rounded, exact)
+    assert torch.equal(rounded, rounded.bfloat16().float())

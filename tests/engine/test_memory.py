@@ -1,4 +1,4 @@
-"""The peak of memory, of a process and of a call."""
+"""Tests of the peak memory of a process and of a call."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from convbench.engine.memory import peak_memory, peak_memory_of
 CPU, MEGABYTE = torch.device("cpu"), 2**20
 
 
-def test_what_a_call_holds_at_its_peak_is_seen_and_what_others_held_is_not() -> None:
+def test_peak_memory_of_measures_the_call_and_not_earlier_allocations() -> None:
     def call() -> None:
         torch.ones(64 * MEGABYTE, dtype=torch.uint8)
 
@@ -23,14 +23,14 @@ def test_what_a_call_holds_at_its_peak_is_seen_and_what_others_held_is_not() -> 
         assert 60 * MEGABYTE < peak < 80 * MEGABYTE
 
 
-def test_the_peak_of_memory_is_in_bytes() -> None:
-    # PyTorch alone takes more than 50 MB, and no test machine holds 1 TB
+def test_peak_memory_is_in_bytes() -> None:
+    # PyTorch alone needs more than 50 MB, and no test machine has 1 TB.
     assert 50e6 < peak_memory(CPU) < 1e12
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the mark can be set back on Linux only")
-def test_peak_memory_counts_from_where_it_was_reset():
-    """In a process of its own, whose memory nothing else fills."""
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak")
+def test_peak_memory_is_measured_since_the_last_reset() -> None:
+    """A separate process is measured, because other tests allocate memory in this one."""
     script = (
         "import torch\n"
         "from convbench.engine.memory import peak_memory, reset_peak_memory\n"

@@ -15,8 +15,8 @@ from convbench.models.resnet import ResNet
 CPU = torch.device("cpu")
 
 
-def spared_and_decayed(network: nn.Module) -> tuple[set[str], set[str]]:
-    """Names of the parameters without and with weight decay, as an optimizer with a decay of 0.1 holds them."""
+def names_by_decay(network: nn.Module) -> tuple[set[str], set[str]]:
+    """The names of the parameters without and with weight decay, from the groups of an optimizer."""
     optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1, weight_decay=0.1), network, CPU)
     names = {parameter: name for name, parameter in network.named_parameters()}
     sets: dict[float, set[str]] = {0.0: set(), 0.1: set()}
@@ -26,20 +26,20 @@ def spared_and_decayed(network: nn.Module) -> tuple[set[str], set[str]]:
 
 
 def test_norms_and_biases_get_no_weight_decay_and_weights_do() -> None:
-    spared, decayed = spared_and_decayed(ResNet(8, 3, stem="3x3_bias", widths=[4, 4, 8]))
-    assert {"conv1.bias", "layer1.0.bn1.weight", "layer1.0.bn1.bias", "fc.bias"} <= spared
-    assert {"conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"} <= decayed
-    assert all("bn" in name or "downsample.1" in name or name.endswith("bias") for name in spared)
-    assert all(name.endswith("weight") and "bn" not in name for name in decayed)
+    without_decay, with_decay = names_by_decay(ResNet(8, 3, stem="3x3_bias", widths=[4, 4, 8]))
+    assert {"conv1.bias", "layer1.0.bn1.weight", "layer1.0.bn1.bias", "fc.bias"} <= without_decay
+    assert {"conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"} <= with_decay
+    assert all("bn" in name or "downsample.1" in name or name.endswith("bias") for name in without_decay)
+    assert all(name.endswith("weight") and "bn" not in name for name in with_decay)
 
 
 def test_a_bias_with_a_row_for_each_expert_gets_no_weight_decay() -> None:
     conv = DynamicConv2d(4, 8, 3)
     assert conv.bias is not None
     assert conv.bias.ndim == 2
-    spared, decayed = spared_and_decayed(conv)
-    assert spared == {"bias", "attention.excite.bias"}
-    assert decayed == {"weight", "attention.squeeze.weight", "attention.excite.weight"}
+    without_decay, with_decay = names_by_decay(conv)
+    assert without_decay == {"bias", "attention.excite.bias"}
+    assert with_decay == {"weight", "attention.squeeze.weight", "attention.excite.weight"}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_frozen_parameters_are_left_out() -> None:
     assert len(grouped) == len(list(network.parameters())) - 1
 
 
-def test_a_step_without_gradients_shrinks_weights_only() -> None:
+def test_a_step_with_zero_gradients_decays_only_weights() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     nn.init.ones_(network[0].bias)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
@@ -75,25 +75,25 @@ def test_a_step_without_gradients_shrinks_weights_only() -> None:
 
 
 @pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
-def test_the_fused_kernel_is_used_where_there_is_one(optimizer_class: type[torch.optim.Optimizer]) -> None:
+def test_the_fused_kernel_is_used_if_the_optimizer_has_one(optimizer_class: type[torch.optim.Optimizer]) -> None:
     optimizer = build_optimizer(partial(optimizer_class, lr=0.1), nn.Linear(2, 2), CPU)
     assert all(group["fused"] for group in optimizer.param_groups)
 
 
-def test_an_optimizer_without_a_fused_kernel_is_built_all_the_same() -> None:
+def test_an_optimizer_without_a_fused_kernel_can_be_built() -> None:
     optimizer = build_optimizer(partial(torch.optim.Adamax, lr=0.1), nn.Linear(2, 2), CPU)
     assert isinstance(optimizer, torch.optim.Adamax)
 
 
-def test_another_way_to_compute_can_be_chosen_and_what_does_not_go_together_is_refused() -> None:
+def test_another_implementation_of_the_step_can_be_chosen_and_a_contradictory_choice_is_refused() -> None:
     chosen = build_optimizer(partial(torch.optim.SGD, lr=0.1, foreach=True), nn.Linear(2, 2), torch.device("cpu"))
     assert (chosen.defaults["foreach"], chosen.defaults["fused"]) == (True, None)
     both = partial(torch.optim.SGD, lr=0.1, foreach=True, fused=True)
-    with pytest.raises(UserError, match="optimizer"):
+    with pytest.raises(UserError, match=r"\(optimizer\)$"):
         build_optimizer(both, nn.Linear(2, 2), torch.device("cpu"))
 
 
-def test_fused_and_plain_steps_agree() -> None:
+def test_fused_and_unfused_steps_agree() -> None:
     torch.manual_seed(0)
     networks = [nn.Linear(5, 5), nn.Linear(5, 5)]
     networks[1].load_state_dict(networks[0].state_dict())
@@ -111,13 +111,13 @@ def test_fused_and_plain_steps_agree() -> None:
     torch.testing.assert_close(networks[0].weight, networks[1].weight)
 
 
-def test_a_learning_rate_that_is_a_number_is_set_in_every_group() -> None:
+def test_a_learning_rate_stored_as_a_number_is_set_in_every_group() -> None:
     optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), nn.Linear(2, 2), CPU)
     set_learning_rate(optimizer, 0.025)
     assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025]
 
 
-def test_a_learning_rate_that_is_a_tensor_is_filled_in_place() -> None:
+def test_a_learning_rate_stored_as_a_tensor_is_updated_in_place() -> None:
     optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), nn.Linear(2, 2), CPU)
     tensors = [torch.tensor(0.1), torch.tensor(0.1)]
     for group, tensor in zip(optimizer.param_groups, tensors, strict=True):
@@ -129,7 +129,9 @@ def test_a_learning_rate_that_is_a_tensor_is_filled_in_place() -> None:
 
 
 @pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
-def test_weights_of_offsets_learn_and_decay_at_the_offset_rate(optimizer_class: type[torch.optim.Optimizer]) -> None:
+def test_the_offset_rate_scales_the_learning_rate_and_the_decay_of_the_offset_parameters(
+    optimizer_class: type[torch.optim.Optimizer],
+) -> None:
     changes = {}
     for offset_rate in (1.0, 0.1):
         conv = DeformableConv2d(4, 8, 3, offset_rate=offset_rate)
@@ -144,10 +146,10 @@ def test_weights_of_offsets_learn_and_decay_at_the_offset_rate(optimizer_class: 
         rate = 0.1 if name.startswith("offset") else 1.0
         torch.testing.assert_close(change, rate * changes[1.0][name], rtol=1e-4, atol=0)
     weight, bias = changes[0.1]["offset_weight"], changes[0.1]["offset_bias"]
-    assert (weight.amin() - bias.amax()).item() == pytest.approx(0.25 * 0.1 * 0.2 * 1, rel=1e-3)  # the decay of a one
+    assert (weight.amin() - bias.amax()).item() == pytest.approx(0.25 * 0.1 * 0.2 * 1, rel=1e-3)  # the weight decay
 
 
-def test_a_rate_of_its_own_is_a_tensor_of_its_own_that_is_filled_in_place() -> None:
+def test_a_scaled_learning_rate_stored_as_a_tensor_is_updated_in_place() -> None:
     optimizer = build_optimizer(partial(torch.optim.SGD, lr=0.1), DeformableConv2d(4, 8, 3), CPU)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     tensors = [torch.tensor(0.1) for _ in optimizer.param_groups]
@@ -158,8 +160,8 @@ def test_a_rate_of_its_own_is_a_tensor_of_its_own_that_is_filled_in_place() -> N
     assert [tensor.item() for tensor in tensors] == pytest.approx([0.5, 0.5, 0.05, 0.05])
 
 
-def test_what_authors_spare_beside_norms_and_biases_gets_no_weight_decay() -> None:
-    ours, _ = spared_and_decayed(ConvNeXt([1, 1], "3x3", 10, widths=[4, 8]))
+def test_parameters_that_the_authors_of_a_network_exclude_get_no_weight_decay() -> None:
+    ours, _ = names_by_decay(ConvNeXt([1, 1], "3x3", 10, widths=[4, 8]))
     assert {"features.1.0.scale.weight", "features.3.0.scale.weight"} <= ours
     wanted = {
         "convnext_tiny": {"features.1.0.layer_scale"},
@@ -169,6 +171,6 @@ def test_what_authors_spare_beside_norms_and_biases_gets_no_weight_decay() -> No
     }
     for name, parameters in wanted.items():
         with torch.device("meta"):
-            spared, decayed = spared_and_decayed(torchvision_classifier(name, 10, 3))
-        assert parameters <= spared, name
-        assert all("weight" in key for key in decayed), name
+            without_decay, with_decay = names_by_decay(torchvision_classifier(name, 10, 3))
+        assert parameters <= without_decay, name
+        assert all("weight" in key for key in with_decay), name

@@ -1,4 +1,4 @@
-"""A training step says nothing to the host."""
+"""Tests of the training step, above all that it does not synchronize with the host."""
 
 import pytest
 import torch
@@ -31,51 +31,51 @@ def host_reads(training, epoch=0):
 
 
 @pytest.mark.parametrize("conv", options("conv"))
-def test_training_steps_read_nothing_on_the_host_with_any_conv(conv):
+def test_training_steps_with_each_conv_do_not_synchronize_with_the_host(conv):
     assert host_reads(build(f"conv={conv}", "temperature.epochs=1")) == {}
 
 
 @pytest.mark.parametrize("augment", ["none", "light", "standard"])
-def test_training_steps_read_nothing_on_the_host_with_any_augmentation(augment):
+def test_training_steps_with_each_augmentation_do_not_synchronize_with_the_host(augment):
     assert host_reads(build(f"augment={augment}")) == {}
 
 
-def test_with_adamw_only_pytorchs_own_step_counters_are_read_and_only_on_a_cpu():
-    """Its fused CPU kernel reads the counter of each parameter, which lies in host memory: nothing waits."""
+def test_a_training_step_with_adamw_reads_only_the_step_counters_on_a_cpu():
+    """The fused CPU kernel reads the step counters of all parameters from host memory, without a synchronization."""
     training = build("optimizer=adamw")
     parameters = len(list(training.step.network.parameters()))
     assert host_reads(training)["aten::_local_scalar_dense"] == parameters * len(training.train)
 
 
-def test_the_count_of_host_reads_sees_one(monkeypatch):
+def test_host_reads_counts_one_read_per_step(monkeypatch):
     training = build()
     add = training.step.meter.add
 
-    def add_and_look(loss, logits, labels):
+    def add_and_read(loss, logits, labels):
         add(loss, logits, labels)
         loss.item()
 
-    monkeypatch.setattr(training.step.meter, "add", add_and_look)
+    monkeypatch.setattr(training.step.meter, "add", add_and_read)
     assert host_reads(training)["aten::_local_scalar_dense"] == len(training.train)
 
 
 def test_gradients_are_none_before_each_backward_pass():
     training = build()
     step = training.step
-    seen = []
+    is_none = []
     step.network.register_forward_pre_hook(
-        lambda *_: seen.append(all(parameter.grad is None for parameter in step.network.parameters()))
+        lambda *_: is_none.append(all(parameter.grad is None for parameter in step.network.parameters()))
     )
     for index, (batch, labels) in enumerate(training.train.epoch(0)):
         step(index, batch, labels)
-    assert seen == [True] * len(training.train)
+    assert is_none == [True] * len(training.train)
 
 
-def test_the_temperature_reaches_every_dynamic_layer_and_the_learning_rate_the_optimizer():
+def test_a_step_sets_the_temperature_of_every_dynamic_layer_and_the_learning_rate_of_the_optimizer():
     training = build("conv=dynamic", "temperature.epochs=1", "schedule=linear")
     step = training.step
     temperatures = [buffer for name, buffer in step.network.named_buffers() if name.endswith("temperature")]
-    assert len(temperatures) == 8  # of a ResNet-8's nine convolutions the first is skipped
+    assert len(temperatures) == 8  # the first of the nine convolutions of a ResNet-8 is not swapped
     for index, (batch, labels) in enumerate(training.train.epoch(0)):
         step(index, batch, labels)
         expected = 30 - 29 * index / len(training.train)
@@ -84,14 +84,14 @@ def test_the_temperature_reaches_every_dynamic_layer_and_the_learning_rate_the_o
         assert all(group["lr"] == step.lr for group in step.optimizer.param_groups)
 
 
-def test_batches_reach_the_network_in_the_memory_format_of_the_engine():
+def test_batches_have_the_memory_format_of_the_configuration():
     for channels_last in (True, False):
         training = build(f"engine.channels_last={channels_last}")
         batch, _ = next(training.train.epoch(0))
         assert batch.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def test_what_a_conv_wants_kept_small_is_minimised_but_not_shown_in_the_loss():
+def test_the_auxiliary_loss_is_minimised_but_not_included_in_the_reported_loss():
     def one_step(weight):
         training = build("conv=blueprint_s", f"conv.orthonormality={weight}")
         step = training.step

@@ -1,4 +1,4 @@
-"""What the README promises, on real images: packs are looked for in the folder that CONVBENCH_DATA names."""
+"""The accuracies and times that the README states; image data sets are read from the folder in CONVBENCH_DATA."""
 
 import json
 import os
@@ -13,7 +13,7 @@ DATASETS = Path(os.environ.get("CONVBENCH_DATA", "datasets")).absolute()
 
 
 def train(folder, *arguments):
-    """Train in a process of its own with all cores, and give `results.json`."""
+    """Train in a separate process with all cores; return the content of `results.json`."""
     command = [sys.executable, "-m", "convbench.train", *arguments, f"datasets={DATASETS}", "hydra.run.dir=run"]
     subprocess.run(command, cwd=folder, check=True)
     return json.loads((folder / "run" / "results.json").read_text())
@@ -33,11 +33,11 @@ def test_the_first_line_appears_within_5_seconds(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_defaults_learn_the_shapes_in_three_epochs_and_90_seconds(tmp_path):
+def test_three_epochs_with_the_defaults_exceed_60_percent_within_90_seconds(tmp_path):
     start = time.monotonic()
     result = train(tmp_path, "epochs=3")
     assert time.monotonic() - start < 90
-    assert result["test"]["accuracy"] > 0.6, "ten classes"
+    assert result["test"]["accuracy"] > 0.6
 
 
 @pytest.mark.slow

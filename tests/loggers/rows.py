@@ -1,4 +1,4 @@
-"""Events of a run for the tests of sinks."""
+"""Helpers for the tests of sinks: example events of a run."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ _ROW = EpochRow(
 
 
 def epoch_row(epoch: int = 1, **changes: float | None) -> EpochRow:
-    """The row of an epoch of 10 steps, with some values changed."""
+    """An example row of an epoch with 10 steps; `changes` replaces some of its values."""
     return replace(_ROW, epoch=epoch, step=10 * epoch, **changes)
 
 
@@ -33,6 +33,6 @@ def started(
     facts: Mapping[str, str] | None = None,
     has_temperature: bool = False,
 ) -> Any:
-    """The sink after it was told that a run starts."""
+    """Send the start of a run to a sink and return the sink."""
     sink.on_run_start(RunStart(folder, facts or {"data": "shapes"}, has_temperature, images_seen))
     return sink

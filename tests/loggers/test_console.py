@@ -19,22 +19,22 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock of the console that stands still until a test moves it."""
-    hand = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(console_module, "time", SimpleNamespace(monotonic=lambda: hand.now))
-    return hand
+    """The clock of the console, which shows the time `now` that a test sets."""
+    fake = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(console_module, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    return fake
 
 
 def right_edges(line: str) -> list[int]:
     return [match.end() for match in re.finditer(r"\S+", line)]
 
 
-def look(index: int) -> StepSummary:
+def step_summary(index: int) -> StepSummary:
     return StepSummary(index, images_seen=0, loss=1.23456, accuracy=0.5, lr=0.1, temperature=None)
 
 
 @pytest.mark.parametrize("temperature", [None, 30.0], ids=["without", "with temperature"])
-def test_rows_are_aligned_with_the_head_and_fit_80_columns(
+def test_rows_are_aligned_with_the_header_and_fit_80_columns(
     lines: pytest.LogCaptureFixture, temperature: float | None
 ) -> None:
     large = epoch_row(
@@ -61,13 +61,15 @@ def test_rows_are_aligned_with_the_head_and_fit_80_columns(
     assert right_edges(first) == edges
     assert right_edges(second.removesuffix(" *")) == edges
     assert set(right_edges(units)) < set(edges)
-    of_unit = dict(zip(right_edges(units), units.split(), strict=True))
-    assert [of_unit.get(edge, "") for edge in edges] == [
+    unit_at = dict(zip(right_edges(units), units.split(), strict=True))
+    assert [unit_at.get(edge, "") for edge in edges] == [
         "", "loss", "%", "loss", "%", "", *([""] if temperature else []), "s", "",
     ]  # fmt: skip
 
 
-def test_a_row_tells_the_epoch_in_percent_and_a_star_marks_the_best(lines: pytest.LogCaptureFixture) -> None:
+def test_a_row_shows_accuracies_in_percent_and_an_asterisk_marks_the_best_epoch(
+    lines: pytest.LogCaptureFixture,
+) -> None:
     with Console() as console:
         console.on_epoch_end(epoch_row(3, temperature=12.345), images_seen=0, is_best=True)
         console.on_epoch_end(epoch_row(4, temperature=1.0), images_seen=0, is_best=False)
@@ -76,13 +78,13 @@ def test_a_row_tells_the_epoch_in_percent_and_a_star_marks_the_best(lines: pytes
     assert "*" not in second
 
 
-def test_facts_stand_under_each_other(lines: pytest.LogCaptureFixture) -> None:
+def test_facts_are_printed_in_two_aligned_columns(lines: pytest.LogCaptureFixture) -> None:
     with started(Console(), facts={"data": "shapes", "folder": "outputs/runs/x"}):
         pass
     assert lines.messages[:2] == ["data    shapes", "folder  outputs/runs/x"]
 
 
-def test_off_a_terminal_no_bar_is_drawn(
+def test_without_a_terminal_no_progress_bar_is_drawn(
     lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], clock: SimpleNamespace
 ) -> None:
     with started(Console()) as console:
@@ -91,49 +93,49 @@ def test_off_a_terminal_no_bar_is_drawn(
         console.on_epoch_start(1, epochs=2, first=0, steps=10)
         for index in range(1, 11):
             console.on_step()
-            console.on_summary(look(index))
+            console.on_summary(step_summary(index))
         console.on_epoch_end(epoch_row(1), images_seen=0, is_best=False)
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     (row,) = lines.messages
-    assert said.out + said.err == f"{row}\n"
+    assert captured.out + captured.err == f"{row}\n"
 
 
-def test_off_a_terminal_a_long_epoch_gives_a_line_now_and_then(
+def test_without_a_terminal_a_long_epoch_prints_a_line_every_thirty_seconds(
     lines: pytest.LogCaptureFixture, clock: SimpleNamespace
 ) -> None:
     with Console() as console:
         console.on_epoch_start(2, epochs=3, first=0, steps=100)
         for index, seconds in ((10, 20), (20, 31), (30, 50), (40, 62)):
             clock.now = 1000.0 + seconds
-            console.on_summary(look(index))
+            console.on_summary(step_summary(index))
     assert lines.messages == [
         "epoch 2, step 20 of 100: loss 1.235, 50.0 %",
         "epoch 2, step 40 of 100: loss 1.235, 50.0 %",
     ]
 
 
-def test_on_a_terminal_the_bar_shows_the_running_means(
+def test_on_a_terminal_the_progress_bar_shows_the_running_means(
     monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Console() as console:
         console.on_epoch_start(1, epochs=2, first=4, steps=10)
         console.on_step()
-        console.on_summary(look(5))
-    said = capsys.readouterr().err
-    assert "epoch 1/2" in said
-    assert "5/10" in said
-    assert "loss 1.235, 50.0 %" in said
+        console.on_summary(step_summary(5))
+    output = capsys.readouterr().err
+    assert "epoch 1/2" in output
+    assert "5/10" in output
+    assert "loss 1.235, 50.0 %" in output
     assert lines.messages == []
 
 
-def test_the_bar_of_an_interrupted_epoch_is_wiped(
+def test_close_erases_the_progress_bar_of_an_interrupted_epoch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Console() as console:
         console.on_epoch_start(1, epochs=2, first=0, steps=10)
         assert capsys.readouterr().err.rstrip(" ").endswith("step/s]")
-    wiped = capsys.readouterr().err  # blanks over the bar, so that the next message has the line for itself
-    assert wiped.startswith("\r")
-    assert wiped.strip() == ""
+    output = capsys.readouterr().err  # spaces that overwrite the bar, so that the next message begins on an empty line
+    assert output.startswith("\r")
+    assert output.strip() == ""

@@ -21,7 +21,7 @@ def saved(folder: RunFolder) -> dict:
     return json.loads(folder.results_path.read_text())
 
 
-def test_each_epoch_adds_its_row_with_the_promised_keys(folder: RunFolder) -> None:
+def test_each_epoch_appends_a_row_with_the_documented_keys(folder: RunFolder) -> None:
     results = Results(folder, time.perf_counter(), epochs_done=0)
     rows = [epoch_row(1, temperature=30.0), epoch_row(2)]
     for row in rows:
@@ -33,7 +33,7 @@ def test_each_epoch_adds_its_row_with_the_promised_keys(folder: RunFolder) -> No
     )
 
 
-def test_results_say_after_every_epoch_how_far_the_run_has_come(folder: RunFolder) -> None:
+def test_results_are_updated_after_every_epoch(folder: RunFolder) -> None:
     results = Results(folder, time.perf_counter() - 100, epochs_done=0)
     for epoch in (1, 2):
         results.on_epoch_end(epoch_row(epoch, train_loss=1 / epoch, val_accuracy=epoch / 10), 0, is_best=False)
@@ -42,7 +42,7 @@ def test_results_say_after_every_epoch_how_far_the_run_has_come(folder: RunFolde
         assert got["val"] == {"loss": 1.25, "accuracy": epoch / 10}
         assert got["epochs_done"] == epoch
         assert 100 <= got["seconds_total"] < 160
-    assert got["status"] == "running"  # what others wrote stays
+    assert got["status"] == "running"  # other entries are kept
 
 
 def test_the_speed_is_the_median_of_the_epochs_after_the_first(folder: RunFolder) -> None:
@@ -55,7 +55,7 @@ def test_the_speed_is_the_median_of_the_epochs_after_the_first(folder: RunFolder
     assert medians[3][1] == pytest.approx(100 / 3)
 
 
-def test_the_best_epoch_stays_until_a_better_one_comes(folder: RunFolder) -> None:
+def test_the_best_epoch_is_kept_until_a_better_one(folder: RunFolder) -> None:
     results = Results(folder, time.perf_counter(), epochs_done=0)
     best = []
     for epoch, is_best in enumerate([True, False, True, False], start=1):
@@ -65,7 +65,7 @@ def test_the_best_epoch_stays_until_a_better_one_comes(folder: RunFolder) -> Non
     assert best == [first, first, third, third]
 
 
-def test_a_resumed_run_goes_on_with_the_rows_of_its_checkpoint(folder: RunFolder) -> None:
+def test_a_resumed_run_continues_after_the_rows_of_its_checkpoint(folder: RunFolder) -> None:
     before = Results(folder, time.perf_counter(), epochs_done=0)
     for epoch, seconds in enumerate([90.0, 3.0, 70.0], start=1):
         before.on_epoch_end(epoch_row(epoch, seconds=seconds), 0, is_best=False)

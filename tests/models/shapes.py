@@ -1,11 +1,11 @@
-"""Shapes and sizes of networks, found by running them."""
+"""Output shapes and parameter counts of networks."""
 
 import torch
 from torch import nn
 
 
 def shapes(network: nn.Module, image: tuple[int, int, int], *names: str) -> list[tuple[int, ...]]:
-    """What the named modules give for one (C, H, W) image, without the batch; computed on tensors without values."""
+    """Return the output shapes, without the batch, of the named modules for one (C, H, W) image on the meta device."""
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
         network.get_submodule(name).register_forward_hook(
@@ -16,5 +16,5 @@ def shapes(network: nn.Module, image: tuple[int, int, int], *names: str) -> list
 
 
 def parameters(network: nn.Module) -> int:
-    """Count all numbers that are learned."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -26,7 +26,7 @@ def small_network() -> nn.Sequential:
     )
 
 
-def test_the_layers_of_a_small_network_are_counted_by_hand() -> None:
+def test_the_summary_of_a_small_network_agrees_with_a_count_by_hand() -> None:
     summary = summarise(small_network(), in_channels=3, image_size=10)
     assert summary.layers == (
         Layer("0", "Conv2d", (8, 10, 10), (3, 3), 3 * 8 * 9 + 8, 8 * 10 * 10 * 3 * 9),
@@ -41,8 +41,8 @@ def test_the_layers_of_a_small_network_are_counted_by_hand() -> None:
     assert summary.macs == sum(layer.macs for layer in summary.layers) == 21_600 + 960 + 160
 
 
-def test_layers_stand_in_the_order_in_which_an_image_passes_them() -> None:
-    class Backwards(nn.Module):
+def test_layers_are_in_the_order_of_the_forward_pass() -> None:
+    class Reversed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.second = nn.Conv2d(4, 2, 1)
@@ -51,10 +51,10 @@ def test_layers_stand_in_the_order_in_which_an_image_passes_them() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.second(self.first(x))
 
-    assert [layer.name for layer in summarise(Backwards(), 1, 3).layers] == ["first", "second"]
+    assert [layer.name for layer in summarise(Reversed(), 1, 3).layers] == ["first", "second"]
 
 
-def test_frozen_parameters_are_no_parameters_to_train() -> None:
+def test_frozen_parameters_are_not_counted() -> None:
     network = small_network()
     network[0].requires_grad_(False)
     summary = summarise(network, 3, 10)
@@ -67,12 +67,12 @@ def test_frozen_parameters_are_no_parameters_to_train() -> None:
     "make",
     [
         partial(WeightedSumConv2d, 16, 24, 3, padding=1),
-        partial(FromScratchConv2d, 16, 16, 2, groups=8),  # as large as `fused` takes
+        partial(FromScratchConv2d, 16, 16, 2, groups=8),  # the largest weight that `fused` supports
         partial(DynamicConv2d, 16, 24, 3, padding=1),
     ],
     ids=["weighted_sum", "from_scratch", "dynamic"],
 )
-def test_a_conv_is_counted_as_its_method_whatever_its_implementation(make: partial) -> None:
+def test_the_macs_of_a_conv_do_not_depend_on_its_implementation(make: partial) -> None:
     implementations = make.func.implementations
     assert len(implementations) > 1
     convs = {implementation: make(implementation=implementation) for implementation in implementations}
@@ -81,10 +81,10 @@ def test_a_conv_is_counted_as_its_method_whatever_its_implementation(make: parti
         for implementation, conv in convs.items()
     }
     assert len({str(macs) for macs in counted.values()}) == 1
-    assert {conv.implementation for conv in convs.values()} == set(implementations)  # each is as it was
+    assert {conv.implementation for conv in convs.values()} == set(implementations)  # unchanged
 
 
-def test_convs_cost_what_their_formulas_say() -> None:
+def test_the_macs_of_convs_are_those_of_their_formulas() -> None:
     pixels = 8 * 8
     weighted = summarise(WeightedSumConv2d(16, 24, 3, padding=1, implementation="folded"), 16, 8)
     assert weighted.macs == pixels * (16 * 24 + 24 * 9)
@@ -97,14 +97,14 @@ def test_convs_cost_what_their_formulas_say() -> None:
 
 def test_a_conv_made_of_layers_is_one_row() -> None:
     (row,) = summarise(DynamicConv2d(16, 24, 3, padding=1), 16, 8).layers
-    # attention 16 -> 5 -> 4, the mix of four kernels and biases, one convolution
+    # attention 16 -> 5 -> 4, mixing of four kernels and biases, one convolution
     assert row.macs == 16 * 5 + 5 * 4 + 4 * (16 * 24 * 9) + 4 * 24 + 64 * 16 * 24 * 9
     assert row.parameters == 16 * 5 + 5 * 4 + 4 + 4 * (16 * 24 * 9 + 24)
 
 
 @torch.library.custom_op("convbench_tests::doubled", mutates_args=())
 def doubled(x: torch.Tensor) -> torch.Tensor:
-    """An operator that knows no shapes without numbers."""
+    """An operator that does not support meta tensors."""
     return 2 * x
 
 
@@ -122,21 +122,21 @@ class ReportingDoubling(Doubling):
         return 1000
 
 
-def test_operators_that_nobody_counts_are_named_with_the_layers_that_use_them() -> None:
+def test_operators_without_a_count_are_reported_with_their_layers() -> None:
     summary = summarise(nn.Sequential(Doubling(), nn.ReLU(), Doubling()), 3, 4)
     assert summary.not_counted == {"convbench_tests::doubled": ("0", "2")}
     assert summary.uncounted == "convbench_tests::doubled in 2 layers"
     assert summary.macs == 2 * 16 * 9
 
 
-def test_what_a_class_reports_of_itself_is_counted_and_asks_no_further_questions() -> None:
+def test_operations_that_a_module_reports_are_counted_and_its_operators_are_not_reported() -> None:
     summary = summarise(nn.Sequential(ReportingDoubling()), 3, 4)
     assert summary.not_counted == {}
     assert summary.macs == 1000 + 16 * 9
 
 
 @pytest.mark.parametrize("operator", ["fft", "grid_sampler", "cdist"])
-def test_pytorchs_own_operators_without_a_formula_are_named(operator: str) -> None:
+def test_operators_of_pytorch_without_a_flop_formula_are_reported(operator: str) -> None:
     class Using(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if operator == "fft":
@@ -145,11 +145,11 @@ def test_pytorchs_own_operators_without_a_formula_are_named(operator: str) -> No
                 return torch.cdist(x, x)
             return nn.functional.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), align_corners=False)
 
-    (named,) = summarise(Using(), 3, 4).not_counted
-    assert operator in named
+    (reported,) = summarise(Using(), 3, 4).not_counted
+    assert operator in reported
 
 
-def test_attention_is_counted_and_its_softmax_needs_no_rule() -> None:
+def test_attention_is_counted_completely() -> None:
     class Attending(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -164,7 +164,7 @@ def test_attention_is_counted_and_its_softmax_needs_no_rule() -> None:
     assert summary.macs == 4 * 16 * 4 * 4 + 2 * 16 * 16 * 4  # four projections of 16 pixels; scores and weighted sums
 
 
-def test_resnet18_at_224_pixels_costs_1_81_billion_macs() -> None:
+def test_resnet18_with_224_pixel_images_has_1_81_billion_macs() -> None:
     with torch.device("meta"):
         network = ResNet(18, 1000, stem="7x7")
     summary = summarise(network, 3, 224)
@@ -187,7 +187,7 @@ def test_the_dog_cat_bird_network_with_weighted_sums_has_its_published_number_of
     assert summarise(network, 3, 32).parameters == 27_363
 
 
-def test_counting_leaves_the_network_as_it_was() -> None:
+def test_counting_does_not_change_the_network() -> None:
     network = small_network().train()
     network.append(nn.Dropout(0.5))
     before = {name: value.clone() for name, value in network.state_dict().items()}

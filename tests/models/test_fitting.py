@@ -1,4 +1,4 @@
-"""Every network with every choice of norm, and whatever convolution, can learn one batch by heart."""
+"""Every network, with and without norms, and with every convolution, can overfit one batch."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,7 +21,7 @@ from tests.convs.catalogue import CLASSES, YAMLS
 VGG_BLOCKS = {"vgg11": [1, 1, 2, 2, 2], "vgg16": [2, 2, 3, 3, 3]}
 WIDTHS = [8, 16, 16, 32, 32]
 
-# Network and the side of its images.
+# A function that creates the network, and the height and width of its images.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     **{
         f"{name} norm={norm}": (
@@ -46,19 +46,19 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 SLOW = dict.fromkeys(("resnet18", "resnet50", "torchvision shufflenet"), pytest.mark.slow)  # seconds each
 
 
-def batch(side: int) -> tuple[Tensor, Tensor]:
-    """Twelve images of four kinds: a bright quarter of noise."""
-    images, labels = torch.randn(12, 3, side, side) * 0.5, torch.arange(12) % 4
-    half = side // 2
+def batch(image_size: int) -> tuple[Tensor, Tensor]:
+    """Create twelve images of noise in four classes, which differ in the position of a bright quarter."""
+    images, labels = torch.randn(12, 3, image_size, image_size) * 0.5, torch.arange(12) % 4
+    half = image_size // 2
     for image, label in zip(images, labels.tolist(), strict=True):
         image[:, label // 2 * half :][:, :half, label % 2 * half :][:, :, :half] += 1.5
     return images, labels
 
 
-def loss_after(network: nn.Module, side: int, steps: int) -> float:
-    """The loss on one batch, of which chance has 1.39, after so many steps of Adam on it."""
+def loss_after(network: nn.Module, image_size: int, steps: int) -> float:
+    """Return the loss on one batch after some steps of AdamW on it; equal probabilities have a loss of 1.39."""
     torch.manual_seed(1)
-    images, labels = batch(side)
+    images, labels = batch(image_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
     for _ in range(steps):
         loss = nn.functional.cross_entropy(network(images), labels)
@@ -72,12 +72,12 @@ def loss_after(network: nn.Module, side: int, steps: int) -> float:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NETWORKS])
 def test_every_network_can_fit_one_batch(name: str) -> None:
-    make, side = NETWORKS[name]
+    make, image_size = NETWORKS[name]
     torch.manual_seed(0)
-    assert loss_after(make().train(), side, steps=120) < 0.1
+    assert loss_after(make().train(), image_size, steps=120) < 0.1
 
 
-# Involution's outputs grow with the square of its inputs: see there. from_scratch computes what standard does.
+# Without involution, whose outputs grow with the square of its inputs, and from_scratch, which equals standard.
 @pytest.mark.parametrize(
     "conv",
     [
@@ -94,11 +94,11 @@ def test_a_vgg_without_norms_can_fit_one_batch_with_every_convolution(conv: str)
 
 
 @pytest.mark.parametrize("blocks", VGG_BLOCKS.values(), ids=VGG_BLOCKS)
-def test_no_layer_of_a_vgg_without_norms_loses_the_size_of_the_signal(blocks: list[int]) -> None:
+def test_activations_of_a_vgg_without_norms_do_not_vanish_in_any_layer(blocks: list[int]) -> None:
     torch.manual_seed(0)
-    network, sizes = VGG(blocks, 64, False, 32, 4, dropout=0.0), []
+    network, scales = VGG(blocks, 64, False, 32, 4, dropout=0.0), []
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(lambda module, args, output: sizes.append(output.square().mean().item()))
+            module.register_forward_hook(lambda module, args, output: scales.append(output.square().mean().item()))
     network(torch.randn(8, 3, 32, 32))
-    assert all(after > before / 3 for before, after in pairwise(sizes[:-1]))
+    assert all(after > before / 3 for before, after in pairwise(scales[:-1]))

@@ -1,18 +1,18 @@
-"""What is particular to networks whose blocks begin with norm and ReLU; the rest is in test_every_network."""
+"""Properties of pre-activation blocks; test_every_network has the properties of all networks."""
 
 import torch
 
 from convbench.models.preact_resnet import PreActBlock
 
 
-def test_a_block_that_adds_nothing_hands_its_input_on_untouched() -> None:
+def test_a_block_whose_residual_branch_is_zero_returns_its_input_unchanged() -> None:
     block = PreActBlock(4, 4, stride=1)
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.randn(2, 4, 6, 6)
     assert torch.equal(block(x), x)
 
 
-def test_a_shortcut_that_changes_the_shape_sees_the_activated_input() -> None:
+def test_the_projection_of_a_shortcut_gets_the_input_after_norm_and_relu() -> None:
     block = PreActBlock(4, 8, stride=2).eval()
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.randn(2, 4, 6, 6)

@@ -1,4 +1,4 @@
-"""Shapes of the CNN lecture (S2), of "Unboxing the blackbox" (S4), and parameter counts that others publish."""
+"""The shapes of the CNN lecture (S2) and of "Unboxing the blackbox" (S4), and published parameter counts."""
 
 from collections.abc import Callable
 
@@ -49,7 +49,7 @@ def test_a_resnext_block_keeps_the_shape_of_the_lecture() -> None:
     assert ResNeXtBlock(32, 32, 1, groups=16, bottleneck=1)(torch.randn(4, 32, 96, 96)).shape == (4, 32, 96, 96)
 
 
-def test_the_mnist_network_leaves_96_numbers_for_its_linear_layers() -> None:
+def test_the_linear_layers_of_the_mnist_network_have_96_inputs() -> None:
     names = ("features.0", "features.2", "features.4", "features.5", "features.7", "features.9", "classifier.0")
     assert shapes(MnistNet(28, 10), (1, 28, 28), *names) == [
         (3, 26, 26), (3, 24, 24), (3, 12, 12), (6, 10, 10), (6, 8, 8), (6, 4, 4), (96,)
@@ -65,7 +65,7 @@ def test_the_mnist_network_leaves_96_numbers_for_its_linear_layers() -> None:
         (lambda: ResNet(50, 1000, stem="7x7"), torchvision.models.resnet50),
     ],
 )
-def test_the_published_networks_are_as_large_as_torchvisions(
+def test_the_published_networks_have_as_many_parameters_as_those_of_torchvision(
     make: Callable[[], nn.Module], theirs: Callable[[], nn.Module]
 ) -> None:
     with torch.device("meta"):

@@ -16,7 +16,7 @@ IMAGENET_DEPTHS = [18, 34, 50, 101, 152]
 
 
 def on_meta(*args: object, **kwargs: object) -> ResNet:
-    """A network of shapes without numbers, which takes no time."""
+    """Create a network on the meta device."""
     with torch.device("meta"):
         return ResNet(*args, **kwargs).eval()
 
@@ -26,12 +26,12 @@ def parameters(network: nn.Module) -> int:
 
 
 def shapes(network: ResNet, channels: int, size: int) -> list[tuple[int, ...]]:
-    """The output shapes, without the batch, of stem, stages and the whole."""
-    seen: list[tuple[int, ...]] = []
+    """Return the output shapes, without the batch, of the stem, the stages and the network."""
+    found: list[tuple[int, ...]] = []
     for module in (network.maxpool, *(network.get_submodule(name) for name in network.stages), network):
-        module.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape[1:])))
+        module.register_forward_hook(lambda module, args, output: found.append(tuple(output.shape[1:])))
     network(torch.empty(2, channels, size, size, device="meta"))
-    return seen
+    return found
 
 
 def test_the_dog_cat_bird_network_has_its_published_number_of_parameters() -> None:
@@ -39,8 +39,8 @@ def test_the_dog_cat_bird_network_has_its_published_number_of_parameters() -> No
 
 
 @pytest.mark.parametrize(("depth", "published"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
-def test_the_cifar_family_has_the_sizes_of_the_paper(depth: int, published: float) -> None:
-    # He et al., 2016, table 6, in millions; its shortcuts have no parameters, ours are projections at two places.
+def test_the_cifar_family_has_the_parameter_counts_of_the_paper(depth: int, published: float) -> None:
+    # He et al., 2016, table 6, in millions. The shortcuts of the paper have no parameters; here two are projections.
     projections = 16 * 32 + 32 * 64 + 2 * (32 + 64)
     digits = len(str(published).partition(".")[2])
     assert round((parameters(on_meta(depth, 10)) - projections) / 1e6, digits) == published
@@ -50,7 +50,7 @@ def test_the_cifar_family_has_the_sizes_of_the_paper(depth: int, published: floa
     ("depth", "count"),
     [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
 )
-def test_the_imagenet_family_has_the_parameters_of_torchvision(depth: int, count: int) -> None:
+def test_the_imagenet_family_has_the_parameter_names_and_shapes_of_torchvision(depth: int, count: int) -> None:
     network = on_meta(depth, 1000, stem="7x7")
     assert parameters(network) == count
     with torch.device("meta"):
@@ -61,11 +61,11 @@ def test_the_imagenet_family_has_the_parameters_of_torchvision(depth: int, count
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_weights_move_to_torchvision_and_back_and_give_equal_outputs(depth: int) -> None:
+def test_convbench_and_torchvision_load_the_weights_of_each_other_and_give_equal_outputs(depth: int) -> None:
     torch.manual_seed(0)
     ours, theirs = ResNet(depth, 1000, stem="7x7").eval(), models.get_model(f"resnet{depth}").eval()
     for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):  # fresh ones do next to nothing, and would hide a norm out of place
+        if isinstance(module, nn.BatchNorm2d):  # a new batch norm is almost the identity, which would hide errors
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -82,7 +82,7 @@ def test_weights_move_to_torchvision_and_back_and_give_equal_outputs(depth: int)
 
 @pytest.mark.parametrize("stem", ["3x3", "3x3_bias", "7x7"])
 @pytest.mark.parametrize("depth", CIFAR_DEPTHS + IMAGENET_DEPTHS)
-def test_every_depth_gives_logits_for_every_stem(depth: int, stem: str) -> None:
+def test_every_depth_and_stem_returns_logits(depth: int, stem: str) -> None:
     channels = 1 if stem == "3x3" else 3
     network = on_meta(depth, 7, in_channels=channels, stem=stem)
     assert network(torch.empty(2, channels, 32, 32, device="meta")).shape == (2, 7)
@@ -90,7 +90,7 @@ def test_every_depth_gives_logits_for_every_stem(depth: int, stem: str) -> None:
 
 
 @pytest.mark.parametrize("depth", CIFAR_DEPTHS + IMAGENET_DEPTHS)
-def test_the_depth_counts_the_layers_on_the_longest_way(depth: int) -> None:
+def test_the_depth_is_the_number_of_layers_without_the_shortcuts(depth: int) -> None:
     network = on_meta(depth, 10)
     layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert len([name for name in layers if "downsample" not in name]) == depth
@@ -119,13 +119,13 @@ def test_widths_set_the_channels_of_each_stage() -> None:
 @pytest.mark.parametrize(
     ("depth", "stem", "smallest"), [(14, "3x3", 4), (14, "7x7", 16), (18, "3x3_bias", 8), (50, "7x7", 32)]
 )
-def test_the_smallest_image_leaves_one_pixel_to_the_last_stage(depth: int, stem: str, smallest: int) -> None:
+def test_the_last_stage_has_one_pixel_for_the_smallest_image(depth: int, stem: str, smallest: int) -> None:
     network = on_meta(depth, 10, stem=stem)
     assert network.min_image_size == smallest
     assert shapes(network, 3, smallest)[-2][1:] == (1, 1)
 
 
-def test_shortcuts_are_projections_only_where_the_shape_changes() -> None:
+def test_shortcuts_are_projections_only_if_the_shape_changes() -> None:
     with_projection = {
         depth: [name for name, _ in on_meta(depth, 10).named_modules() if name.endswith("downsample")]
         for depth in (20, 18, 50)
@@ -146,7 +146,7 @@ def test_only_the_plain_stem_has_a_bias_and_no_norm() -> None:
         assert all(conv.bias is None for conv in others)
 
 
-def test_dropout_works_while_training_only() -> None:
+def test_dropout_is_active_in_training_mode_only() -> None:
     torch.manual_seed(0)
     network = ResNet(8, 3, widths=[4, 4, 4], dropout=0.5)
     images = torch.randn(4, 3, 8, 8)
@@ -164,45 +164,33 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "facts"),
     [
         (
             lambda: ResNet(15, 10),
-            "resnet has no depth 15; choose 8, 14, 20, 32, 44, 56, 110 or another 6n+2 (three stages), "
-            "or 18, 34, 50, 101, 152 (four stages) (model.depth)",
+            r"resnet .*depth 15; .*8, 14, 20, 32, 44, 56, 110 .*6n\+2 .*18, 34, 50, 101, 152 .*\(model.depth\)",
         ),
-        (lambda: ResNet(14, 10, stem="5x5"), "resnet14 has no stem '5x5'; choose 3x3, 3x3_bias, 7x7 (model.stem)"),
-        (
-            lambda: ResNet(14, 10, widths=[16, 32]),
-            "widths [16, 32] must be 3 positive numbers for depth 14 (model.widths)",
-        ),
-        (
-            lambda: ResNet(18, 10, widths=[16, 32, 64, 0]),
-            "widths [16, 32, 64, 0] must be 4 positive numbers for depth 18 (model.widths)",
-        ),
-        (
-            lambda: ResNet(14, 10, dropout=1.0),
-            "a dropout of 1.0 is out of range: give at least 0 and below 1 (model.dropout)",
-        ),
-        (
-            lambda: ResNet(14, 10, dropout=-0.1),
-            "a dropout of -0.1 is out of range: give at least 0 and below 1 (model.dropout)",
-        ),
+        (lambda: ResNet(14, 10, stem="5x5"), r"resnet14 .*'5x5'; .*3x3, 3x3_bias, 7x7 \(model.stem\)"),
+        (lambda: ResNet(14, 10, widths=[16, 32]), r"widths \[16, 32\] .*3 .*depth 14 \(model.widths\)"),
+        (lambda: ResNet(18, 10, widths=[16, 32, 64, 0]), r"widths \[16, 32, 64, 0\] .*4 .*depth 18 \(model.widths\)"),
+        (lambda: ResNet(14, 10, dropout=1.0), r"dropout .*1.0 .*at least 0 .*below 1 \(model.dropout\)"),
+        (lambda: ResNet(14, 10, dropout=-0.1), r"dropout .*-0.1 .*at least 0 .*below 1 \(model.dropout\)"),
     ],
 )
-def test_what_does_not_exist_is_refused_with_the_choices(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(UserError) as caught:
+def test_the_error_for_a_wrong_argument_has_the_value_the_choices_and_the_key(
+    make: Callable[[], object], facts: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{facts}$"):
         make()
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("depth", [-4, 0, 2, 7, 19, 51])
 def test_depths_of_neither_family_are_refused(depth: int) -> None:
-    with pytest.raises(UserError, match=f"resnet has no depth {depth}; choose "):
+    with pytest.raises(UserError, match=rf"resnet .*depth {depth}; .*\(model.depth\)$"):
         ResNet(depth, 10)
 
 
-def test_networks_know_no_convs() -> None:
+def test_the_package_of_networks_does_not_import_that_of_convs() -> None:
     package = Path(convbench.models.__file__).parent
     imported = set()
     for path in package.rglob("*.py"):
@@ -210,7 +198,7 @@ def test_networks_know_no_convs() -> None:
             if isinstance(node, ast.Import):
                 imported |= {name.name for name in node.names}
             elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path.name}: a relative import would hide from this test"
+                assert node.level == 0, f"{path.name}: this test does not find relative imports"
                 imported |= {f"{node.module}.{name.name}" for name in node.names}
     ours = {name for name in imported if name.startswith("convbench")}
     assert all(name.startswith(("convbench.errors.", "convbench.models.")) for name in ours)

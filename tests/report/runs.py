@@ -1,4 +1,4 @@
-"""Run folders with chosen numbers, written in the form in which a training run leaves them."""
+"""Run folders with given results, in the format of a training run."""
 
 import json
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ def write_run(
     without: Sequence[str] = (),
     **results: Any,
 ) -> Path:
-    """Write a finished run.
+    """Write the folder of a finished run and return it.
 
     Args:
-        folder: of the run.
-        conv: its convolution.
-        seed: of the run.
-        accuracy: on the test set, and at the end on the validation set.
-        epochs: that it lasted; validation accuracy rises evenly to its end.
-        changes: keys of the configuration that are to be different.
-        test_images: how many; as many are in the validation set.
-        class_count: how many classes the data have.
-        without: entries of `results.json` that are to be missing.
-        results: entries of `results.json` that are to be different.
+        folder: the run folder.
+        conv: the convolution.
+        seed: the seed.
+        accuracy: the accuracy on the test set, and on the validation set after the last epoch, from 0 to 1.
+        epochs: the number of epochs; the validation accuracy rises linearly from epoch to epoch.
+        changes: dotted keys of the configuration and their values, which replace the defaults.
+        test_images: the number of images of the test set and of the validation set.
+        class_count: the number of classes.
+        without: entries of `results.json` to leave out.
+        results: entries of `results.json`, which replace the defaults.
     """
     config = OmegaConf.create(
         {
@@ -71,7 +71,7 @@ def write_run(
     score = {"loss": 1 - accuracy, "accuracy": accuracy}
     counted = score | {"correct": round(accuracy * test_images), "images": test_images}
     counted["predicted_classes"] = class_count
-    settled: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "status": "finished",
         "error": None,
         "config_hash": config_hash(config),
@@ -105,12 +105,12 @@ def write_run(
         "began_at": "2026-11-21T10:00:00.000+00:00",
         "ended_at": "2026-11-21T10:00:06.500+00:00",
     }
-    run.update_results(**{key: value for key, value in (settled | results).items() if key not in without})
+    run.update_results(**{key: value for key, value in (defaults | results).items() if key not in without})
     return folder
 
 
 def computed(**changes: Any) -> dict[str, Any]:
-    """How a part of a run was computed; `changes` are to be different."""
+    """The record of how a part of a run was computed; `changes` replace the defaults."""
     return {
         "from_epoch": 0,
         "code": "0123456789ab",
@@ -123,18 +123,18 @@ def computed(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-# What runs of older versions lack.
+# Entries of `results.json` that runs of older versions lack.
 OLD = ("computed", "images", "classes", "identity")
 
 
 def write_sweep(folder: Path, accuracies: dict[str, list[float]], **others: Any) -> Path:
-    """Write a run for each convolution and seed, the accuracies given by seed."""
-    for conv, of_seeds in accuracies.items():
-        for seed, accuracy in enumerate(of_seeds):
+    """Write a run for each convolution and seed; `accuracies` lists the accuracies of a convolution by seed."""
+    for conv, values in accuracies.items():
+        for seed, accuracy in enumerate(values):
             write_run(folder / f"conv={conv},seed={seed}", conv, seed, accuracy, **others)
     return folder
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON says."""
+    """The content of a JSON file."""
     return json.loads(path.read_text())

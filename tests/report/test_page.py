@@ -1,4 +1,4 @@
-"""The page of a comparison, and what it does in a browser."""
+"""Tests of the HTML page of a comparison, in a file and in a browser."""
 
 import json
 import re
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NASTY = "<b>x</b>"
-Open = Callable[..., "Page"]
+HTML_LABEL = "<b>x</b>"  # has to be shown as text
+OpenPage = Callable[..., "Page"]
 
 
 def variant(
@@ -86,7 +86,7 @@ DATA: dict[str, Any] = {
         variant("standard", "0.1", 9.5, 174_787),
         variant("dynamic", "0.05", 76.2, 3_000_000, is_best=True),
         variant("dynamic small", "1e-3", None, 20_000),
-        variant(NASTY, None, 10.5, None),
+        variant(HTML_LABEL, None, 10.5, None),
     ],
     "charts": [
         {
@@ -125,33 +125,35 @@ def embedded(text: str) -> Any:
     return json.loads(found[1])
 
 
-# ---- the file
+# Tests of the file
 
 
-def test_the_page_holds_the_data_as_they_are(tmp_path: Path) -> None:
+def test_the_page_embeds_the_data_unchanged(tmp_path: Path) -> None:
     assert embedded(written(tmp_path / "index.html", DATA)) == DATA
 
 
-def test_no_text_of_the_data_can_end_the_script_or_be_taken_for_a_mark(tmp_path: Path) -> None:
+def test_text_in_the_data_cannot_end_the_script_element_or_be_expanded_as_a_template(tmp_path: Path) -> None:
     data = DATA | {"summary": "</script><!-- <script> {{js}} {{title}}", "findings": ["é ± ★"]}
     text = written(tmp_path / "index.html", data)
     assert embedded(text) == data
     assert text.count("<script") == text.count("</script>") == 2
 
 
-def test_what_is_not_a_number_is_missing(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_embedded_as_missing_values(tmp_path: Path) -> None:
     data = DATA | {"extra": [float("nan"), float("inf"), 1.5]}
     assert embedded(written(tmp_path / "index.html", data))["extra"] == [None, None, 1.5]
 
 
-def test_the_page_names_no_other_file_and_no_address(tmp_path: Path) -> None:
+def test_the_page_refers_to_no_other_file_and_no_url(tmp_path: Path) -> None:
     text = written(tmp_path / "index.html", DATA)
-    assert set(re.findall(r"https?://[^\"' )]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, never asked for
+    assert set(re.findall(r"https?://[^\"' )]+", text)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a namespace, which is never requested
     assert not re.search(r"\bsrc=|@import|url\(|fetch\(", text)
     assert "{{" not in text
 
 
-# ---- in a browser
+# Tests in a browser
 
 
 @pytest.fixture(scope="module")
@@ -166,26 +168,26 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="module")
-def usual(browser: "Browser") -> "Page":
-    """The page that most tests open their file in: a fresh one for each would take longer than the tests."""
+def shared_page(browser: "Browser") -> "Page":
+    """The browser page that most tests share, as opening a new one takes longer than the tests."""
     return browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
 
 
 @pytest.fixture
-def show(browser: "Browser", usual: "Page", tmp_path: Path) -> Iterator[Open]:
-    """Opens a page; at the end of the test it must have been quiet, and have asked for nothing but its own file."""
-    heard: list[str] = []
+def show(browser: "Browser", shared_page: "Page", tmp_path: Path) -> Iterator[OpenPage]:
+    """Opens a report; after the test, checks that there were no console messages, errors or requests of other files."""
+    events_seen: list[str] = []
     listeners: dict[str, Callable[[Any], None]] = {
-        "console": lambda message: heard.append(f"console {message.type}: {message.text}"),
-        "pageerror": lambda error: heard.append(f"error: {error}"),
-        "request": lambda request: heard.append(request.url),
+        "console": lambda message: events_seen.append(f"console {message.type}: {message.text}"),
+        "pageerror": lambda error: events_seen.append(f"error: {error}"),
+        "request": lambda request: events_seen.append(request.url),
     }
     path = tmp_path / "index.html"
     pages = []
 
     def show(data: dict[str, Any] = DATA, script: str = "", **options: Any) -> "Page":
         write_page(path, data)
-        page = browser.new_context(**options).new_page() if options or script else usual
+        page = browser.new_context(**options).new_page() if options or script else shared_page
         pages.append(page)
         page.set_default_timeout(5000)
         for event, listener in listeners.items():
@@ -200,9 +202,9 @@ def show(browser: "Browser", usual: "Page", tmp_path: Path) -> Iterator[Open]:
     for page in pages:
         for event, listener in listeners.items():
             page.remove_listener(event, listener)
-        if page is not usual:
+        if page is not shared_page:
             page.context.close()
-    assert heard == [path.as_uri()]
+    assert events_seen == [path.as_uri()]
 
 
 def labels(page: "Page") -> list[str]:
@@ -214,7 +216,7 @@ def head(page: "Page", title: str) -> "Locator":
 
 
 def texts(page: "Page", chart: str) -> list[str]:
-    """Ticks, titles and names in a drawing."""
+    """The texts in a chart: tick labels, axis titles and names of variants."""
     return page.locator(f"#chart-{chart} .plot").locator("text, .title").all_text_contents()
 
 
@@ -227,38 +229,38 @@ def series(page: "Page", chart: str) -> int:
 
 
 def point_at_last_mark(page: "Page", chart: str) -> None:
-    """Move the mouse to the lower right corner of what is drawn: the end of a falling curve."""
+    """Move the mouse to the lower right corner of the drawn marks, where a falling curve ends."""
     box = page.locator(f"#chart-{chart} .series .mark").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
 
 
-def test_a_head_sorts_by_size_or_alphabet_the_best_first_and_the_missing_last(show: Open) -> None:
+def test_a_click_on_a_heading_sorts_the_best_value_first_and_missing_values_last(show: OpenPage) -> None:
     page = show()
-    assert labels(page) == ["standard", "dynamic", "dynamic small", NASTY]
+    assert labels(page) == ["standard", "dynamic", "dynamic small", HTML_LABEL]
     for title, way, expected in [
-        ("variant", "ascending", [NASTY, "dynamic", "dynamic small", "standard"]),
-        ("test accuracy", "descending", ["dynamic", NASTY, "standard", "dynamic small"]),
-        ("conv", "ascending", [NASTY, "dynamic", "dynamic small", "standard"]),
-        ("parameters", "ascending", ["dynamic small", "standard", "dynamic", NASTY]),
-        ("optimizer.lr", "ascending", ["dynamic small", "dynamic", "standard", NASTY]),
+        ("variant", "ascending", [HTML_LABEL, "dynamic", "dynamic small", "standard"]),
+        ("test accuracy", "descending", ["dynamic", HTML_LABEL, "standard", "dynamic small"]),
+        ("conv", "ascending", [HTML_LABEL, "dynamic", "dynamic small", "standard"]),
+        ("parameters", "ascending", ["dynamic small", "standard", "dynamic", HTML_LABEL]),
+        ("optimizer.lr", "ascending", ["dynamic small", "dynamic", "standard", HTML_LABEL]),
     ]:
         head(page, title).get_by_role("button").click()
         assert labels(page) == expected, title
         assert head(page, title).get_attribute("aria-sort") == way, title
 
 
-def test_a_second_click_or_enter_reverses_and_leaves_the_missing_last(show: Open) -> None:
+def test_a_second_click_or_enter_reverses_the_order_and_keeps_missing_values_last(show: OpenPage) -> None:
     page = show()
     head(page, "parameters").get_by_role("button").click()
     page.keyboard.press("Enter")
-    assert labels(page) == ["dynamic", "standard", "dynamic small", NASTY]
+    assert labels(page) == ["dynamic", "standard", "dynamic small", HTML_LABEL]
     assert head(page, "parameters").get_attribute("aria-sort") == "descending"
     head(page, "conv").get_by_role("button").click()
     assert head(page, "parameters").get_attribute("aria-sort") == "none"
 
 
-def test_the_filter_keeps_what_matches_all_words(show: Open) -> None:
+def test_the_filter_keeps_the_variants_that_match_all_words(show: OpenPage) -> None:
     page = show()
     for words, expected in [
         ("STAND", ["standard"]),
@@ -266,14 +268,14 @@ def test_the_filter_keeps_what_matches_all_words(show: Open) -> None:
         ("small  dyn", ["dynamic small"]),
         ("lr=0.1", ["standard"]),
         ("standard dynamic", []),
-        (" ", ["standard", "dynamic", "dynamic small", NASTY]),
+        (" ", ["standard", "dynamic", "dynamic small", HTML_LABEL]),
     ]:
         page.get_by_label("Filter").fill(words)
         assert labels(page) == expected, words
         assert page.locator("#count").inner_text() == f"{len(expected)} of 4 variants"
 
 
-def test_the_filter_holds_for_the_charts_too(show: Open) -> None:
+def test_the_filter_applies_to_the_charts_too(show: OpenPage) -> None:
     page = show()
     page.get_by_label("Filter").fill("dynamic")
     assert (series(page, "curves"), series(page, "pareto")) == (1, 1)
@@ -281,20 +283,20 @@ def test_the_filter_holds_for_the_charts_too(show: Open) -> None:
     assert not item(page, "curves", "standard").is_visible()
 
 
-def test_the_best_value_is_marked_and_says_so(show: Open) -> None:
+def test_the_best_value_has_a_star_and_a_tooltip(show: OpenPage) -> None:
     best = show().locator("#table .best")
     assert best.all_inner_texts() == ["★ 76.20 ± 0.52"]
     assert best.get_attribute("title") == "best of this column (higher is better)"
 
 
-def test_a_single_key_that_is_the_label_is_not_said_twice(show: Open) -> None:
+def test_a_single_key_that_equals_the_label_is_shown_only_once(show: OpenPage) -> None:
     data = deepcopy(DATA) | {"keys": ["conv"]}
     data["variants"] = data["variants"][:2]
     data["charts"] = []
     assert show(data).locator("#table thead th").all_inner_texts() == ["conv", "test accuracy %", "parameters"]
 
 
-def test_runs_are_in_the_page_only_while_they_are_unfolded(show: Open) -> None:
+def test_runs_are_in_the_document_only_while_they_are_unfolded(show: OpenPage) -> None:
     page = show()
     fold = page.get_by_role("button", name="standard 2 runs")
     assert page.locator(".run").count() == 0
@@ -311,14 +313,14 @@ def test_runs_are_in_the_page_only_while_they_are_unfolded(show: Open) -> None:
     assert page.locator(".run, .reproduce").count() == 0
 
 
-def test_a_run_links_to_its_folder_whatever_characters_it_has(show: Open, tmp_path: Path) -> None:
+def test_a_run_links_to_its_folder_also_with_special_characters(show: OpenPage, tmp_path: Path) -> None:
     page = show()
     page.get_by_role("button", name="standard 2 runs").click()
     reached = page.locator(".run a").first.evaluate("link => link.href")
     assert reached == (tmp_path.parent / "conv=standard,seed=0#?").as_uri().replace("=", "%3D").replace(",", "%2C")
 
 
-def test_runs_move_and_hide_with_their_variant(show: Open) -> None:
+def test_runs_are_sorted_and_hidden_with_their_variant(show: OpenPage) -> None:
     page = show()
     page.get_by_role("button", name="standard 2 runs").click()
     head(page, "variant").get_by_role("button").click()
@@ -327,7 +329,7 @@ def test_runs_move_and_hide_with_their_variant(show: Open) -> None:
     assert page.locator(".run:visible").count() == 0
 
 
-def test_the_commands_of_a_variant_can_be_read_and_copied_one_by_one_or_all(show: Open) -> None:
+def test_the_commands_of_a_variant_are_shown_and_can_be_copied(show: OpenPage) -> None:
     page = show(permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="standard 2 runs").click()
     block = page.locator(".reproduce")
@@ -344,7 +346,7 @@ def test_the_commands_of_a_variant_can_be_read_and_copied_one_by_one_or_all(show
         assert page.evaluate("navigator.clipboard.readText()") == expected
 
 
-def test_a_command_is_selected_where_the_browser_keeps_its_clipboard(show: Open) -> None:
+def test_a_command_is_selected_if_the_browser_gives_no_access_to_the_clipboard(show: OpenPage) -> None:
     page = show(script="Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.get_by_role("button", name="standard 2 runs").click()
     page.locator(".reproduce li button").first.click()
@@ -352,7 +354,7 @@ def test_a_command_is_selected_where_the_browser_keeps_its_clipboard(show: Open)
     assert page.evaluate("getSelection().toString()") == "python -m convbench.train 'conv=standard' seed=0"
 
 
-def test_a_run_without_a_command_says_so(show: Open) -> None:
+def test_runs_without_a_command_are_reported(show: OpenPage) -> None:
     data = deepcopy(DATA)
     for run in data["variants"][0]["runs"]:
         run["command"] = None
@@ -361,7 +363,7 @@ def test_a_run_without_a_command_says_so(show: Open) -> None:
     assert page.locator(".reproduce").inner_text().strip() == "How to reproduce: these runs kept no command."
 
 
-def test_the_legend_takes_a_variant_out_of_its_chart_and_puts_it_back(show: Open) -> None:
+def test_a_click_in_the_legend_hides_and_shows_a_variant_of_one_chart(show: OpenPage) -> None:
     page = show()
     assert (series(page, "curves"), series(page, "pareto")) == (3, 2)
     item(page, "curves", "standard").click()
@@ -372,7 +374,7 @@ def test_the_legend_takes_a_variant_out_of_its_chart_and_puts_it_back(show: Open
     assert series(page, "curves") == 3
 
 
-def test_a_double_or_alt_click_leaves_only_that_variant_and_two_buttons_show_all_or_none(show: Open) -> None:
+def test_a_double_click_or_alt_click_shows_one_variant_and_buttons_show_all_or_none(show: OpenPage) -> None:
     page = show()
     pressed = page.locator("#chart-curves .legend [aria-pressed=true]")
     item(page, "curves", "dynamic").dblclick()
@@ -386,7 +388,7 @@ def test_a_double_or_alt_click_leaves_only_that_variant_and_two_buttons_show_all
     assert series(page, "curves") == pressed.count() == 3
 
 
-def test_axis_and_metric_can_be_chosen_and_ticks_and_titles_follow(show: Open) -> None:
+def test_a_choice_of_axes_changes_ticks_and_titles(show: OpenPage) -> None:
     page = show()
     assert {"loss", "epoch", "0", "0.5", "2.0", "1", "4"} <= set(texts(page, "curves"))
     controls = page.locator("#chart-curves .controls")
@@ -398,18 +400,18 @@ def test_axis_and_metric_can_be_chosen_and_ticks_and_titles_follow(show: Open) -
     assert drawing.get_attribute("aria-label") == "Learning curves: accuracy (%) against training time (s)"
 
 
-def test_a_logarithmic_axis_has_round_ticks(show: Open) -> None:
+def test_a_logarithmic_axis_has_round_ticks(show: OpenPage) -> None:
     page = show()
     page.locator("#chart-curves").get_by_label("logarithmic y").check()
     assert {"loss, logarithmic", "0.01", "0.1", "1"} <= set(texts(page, "curves"))
     assert {"parameters, logarithmic", "200k", "500k", "1M", "2M"} <= set(texts(page, "pareto"))
 
 
-def test_a_chart_without_a_choice_has_no_select(show: Open) -> None:
+def test_an_axis_with_one_option_has_no_select_element(show: OpenPage) -> None:
     assert show().locator("#chart-pareto select").count() == 1
 
 
-def test_lines_differ_by_dash_and_marker_and_have_a_band_and_a_gap_where_a_value_is_missing(show: Open) -> None:
+def test_lines_differ_in_dash_and_marker_and_have_bands_and_gaps_at_missing_values(show: OpenPage) -> None:
     page = show()
     first, second = page.locator("#chart-curves .series").all()[:2]
     dashes = [line.locator(".line").get_attribute("stroke-dasharray") for line in (first, second)]
@@ -421,7 +423,7 @@ def test_lines_differ_by_dash_and_marker_and_have_a_band_and_a_gap_where_a_value
     assert str(first.locator(".band").get_attribute("d")).count("z") == 1
 
 
-def test_the_points_of_the_front_are_joined_where_they_are_told_to_be(show: Open) -> None:
+def test_the_points_of_the_pareto_front_are_joined_only_for_the_axes_that_have_one(show: OpenPage) -> None:
     page = show()
     front = page.locator("#chart-pareto .front")
     assert str(front.get_attribute("d")).count("L") == 1
@@ -438,7 +440,7 @@ def test_the_points_of_the_front_are_joined_where_they_are_told_to_be(show: Open
         ("curves", "dynamic, layer conv1\nloss: 0.01 (0.009 to 0.011)\nepoch: 4"),
     ],
 )
-def test_the_nearest_point_says_its_name_and_values(show: Open, chart: str, expected: str) -> None:
+def test_the_tooltip_shows_name_and_values_of_the_nearest_point(show: OpenPage, chart: str, expected: str) -> None:
     page = show()
     tip = page.locator(f"#chart-{chart} .tip")
     item(page, chart, "dynamic").dblclick()
@@ -450,19 +452,19 @@ def test_the_nearest_point_says_its_name_and_values(show: Open, chart: str, expe
     assert not tip.is_visible()
 
 
-def test_labels_are_text_and_never_html(show: Open) -> None:
+def test_labels_are_shown_as_text_and_not_as_html(show: OpenPage) -> None:
     page = show()
     assert page.title() == page.locator("h1").inner_text() == "outputs/sweeps/<ablation>"
-    page.get_by_role("button", name=f"{NASTY} 2 runs").click()
-    assert page.locator(".run a").first.inner_text() == f"{NASTY}-0"
-    assert item(page, "curves", NASTY).is_visible()
-    item(page, "curves", NASTY).dblclick()
+    page.get_by_role("button", name=f"{HTML_LABEL} 2 runs").click()
+    assert page.locator(".run a").first.inner_text() == f"{HTML_LABEL}-0"
+    assert item(page, "curves", HTML_LABEL).is_visible()
+    item(page, "curves", HTML_LABEL).dblclick()
     point_at_last_mark(page, "curves")
-    assert page.locator("#chart-curves .tip").inner_text().startswith(NASTY)
+    assert page.locator("#chart-curves .tip").inner_text().startswith(HTML_LABEL)
     assert page.locator("b", has_text=re.compile("^x$")).count() == 0
 
 
-def test_lists_stand_above_the_table_and_a_warning_is_called_one(show: Open) -> None:
+def test_findings_warnings_and_meanings_of_columns_are_shown(show: OpenPage) -> None:
     page = show()
     assert page.locator("#warnings li").all_inner_texts() == ["Warning: 2 runs are unfinished."]
     assert page.locator("#findings li").all_inner_texts() == DATA["findings"]
@@ -471,22 +473,22 @@ def test_lists_stand_above_the_table_and_a_warning_is_called_one(show: Open) -> 
     assert "mean over seeds; higher is better" in page.locator("#meanings").inner_text()
 
 
-def test_a_comparison_of_nothing_is_a_page_too(show: Open) -> None:
+def test_an_empty_comparison_gives_a_page(show: OpenPage) -> None:
     page = show(DATA | {"variants": [], "charts": [], "warnings": [], "findings": [], "keys": []})
     assert page.locator("#count").inner_text() == "0 of 0 variants"
     assert not page.locator("#warnings").is_visible()
     assert not page.locator("#findings").is_visible()
 
 
-def test_without_scripts_the_table_is_still_there(show: Open) -> None:
+def test_the_table_is_shown_without_javascript(show: OpenPage) -> None:
     rows = show(java_script_enabled=False).locator("noscript tr")
     assert rows.nth(0).locator("td").all_inner_texts() == ["variant", "test accuracy %", "parameters"]
     assert rows.nth(3).locator("td").all_inner_texts() == ["dynamic small", "-", "20,000"]
-    assert rows.nth(4).locator("td").all_inner_texts() == [NASTY, "10.50 ± 0.52", "-"]
+    assert rows.nth(4).locator("td").all_inner_texts() == [HTML_LABEL, "10.50 ± 0.52", "-"]
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_never_scrolls_sideways_only_its_table_does(show: Open, width: int) -> None:
+def test_only_the_table_scrolls_horizontally(show: OpenPage, width: int) -> None:
     page = show(viewport={"width": width, "height": 800})
     page.get_by_role("button", name="standard 2 runs").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -494,12 +496,12 @@ def test_the_page_never_scrolls_sideways_only_its_table_does(show: Open, width: 
 
 
 @pytest.mark.parametrize(("scheme", "expected"), [("light", 0.0), ("dark", 0.66)])
-def test_a_black_variant_is_light_enough_to_see_on_a_dark_page(show: Open, scheme: str, expected: float) -> None:
+def test_black_becomes_light_in_dark_mode(show: OpenPage, scheme: str, expected: float) -> None:
     color = show(color_scheme=scheme).locator(".swatch").first.evaluate("node => getComputedStyle(node).color")
     assert color.startswith(f"oklch({expected:g} ")
 
 
-def test_a_page_of_ten_thousand_runs_holds_a_row_a_variant(show: Open) -> None:
+def test_a_page_of_ten_thousand_runs_has_one_row_for_each_variant(show: OpenPage) -> None:
     many = [variant(f"v{index}", "0.1", float(index), 1000 + index) for index in range(500)]
     for one in many:
         one["runs"] *= 10

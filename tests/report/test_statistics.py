@@ -1,4 +1,4 @@
-"""Statistics against scipy's own answers on known data, and how often they cry wolf."""
+"""Tests of the statistics against scipy on known data, and of the power of the planned number of seeds."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import stats
 
 from convbench.report.statistics import difference, estimate, holm, seeds_needed
 
-# Sleep in hours after two drugs, of ten patients (Student, 1908).
+# Additional hours of sleep of ten patients with two drugs (Student, 1908).
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SECOND = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
@@ -15,7 +15,7 @@ def by_seed(values):
     return dict(enumerate(values))
 
 
-def test_the_interval_of_a_mean_is_scipys():
+def test_the_interval_of_a_mean_equals_that_of_scipy():
     found = estimate(FIRST)
     low, high = stats.t.interval(0.95, len(FIRST) - 1, loc=np.mean(FIRST), scale=stats.sem(FIRST))
     assert found.mean == pytest.approx(np.mean(FIRST))
@@ -27,7 +27,7 @@ def test_one_run_has_no_interval():
     assert estimate([0.7]).deviation is None
 
 
-def test_students_own_example_gives_the_published_t_test_and_interval():
+def test_the_example_of_student_gives_the_published_p_value_and_interval():
     found = difference(by_seed(SECOND), by_seed(FIRST))
     expected = stats.ttest_rel(SECOND, FIRST)
     assert found.p == pytest.approx(expected.pvalue)
@@ -37,19 +37,19 @@ def test_students_own_example_gives_the_published_t_test_and_interval():
     assert (found.mean, found.n, found.is_paired) == (pytest.approx(1.58), 10, True)
 
 
-def test_pairs_are_those_of_equal_seeds_whatever_the_order():
+def test_runs_are_paired_by_seed_in_any_order():
     shuffled = dict(sorted(by_seed(FIRST).items(), key=lambda item: -item[0])) | {99: 1000.0}
     assert difference(by_seed(SECOND), shuffled) == difference(by_seed(SECOND), by_seed(FIRST))
 
 
-def test_wilcoxons_test_is_scipys():
+def test_the_signed_rank_test_equals_that_of_scipy():
     found = difference(by_seed(SECOND), by_seed(FIRST), test="wilcoxon")
     assert found.p == pytest.approx(stats.wilcoxon([a - b for a, b in zip(SECOND, FIRST, strict=True)]).pvalue)
 
 
 COUNTS = [853, 855, 859, 857, 852, 853, 857, 858, 855]  # of 1,000 images
 OTHER_COUNTS = [856, 849, 858, 851, 849, 847, 858, 854, 853]
-EVERY_ARRANGEMENT = stats.PermutationMethod(n_resamples=np.inf)
+EXACT = stats.PermutationMethod(n_resamples=np.inf)
 
 
 def in_percent(counts, images=1000):
@@ -57,28 +57,28 @@ def in_percent(counts, images=1000):
 
 
 @pytest.mark.parametrize("values", [in_percent, lambda counts: [count / 10 for count in counts]])
-def test_signed_ranks_of_accuracies_tie_where_their_counts_do(values):
+def test_accuracies_tie_in_the_signed_rank_test_if_their_image_counts_tie(values):
     found = difference(by_seed(values(COUNTS)), by_seed(values(OTHER_COUNTS)), "wilcoxon")
-    assert found.p == 30 / 512 == stats.wilcoxon(COUNTS, OTHER_COUNTS, method=EVERY_ARRANGEMENT).pvalue
+    assert found.p == 30 / 512 == stats.wilcoxon(COUNTS, OTHER_COUNTS, method=EXACT).pvalue
 
 
-def test_pairs_without_a_difference_are_left_out_of_signed_ranks():
+def test_pairs_without_a_difference_are_left_out_of_the_signed_rank_test():
     differences = [0, 0, 3, 3, -1, 2, 5, 5, -2]
     found = difference(by_seed(differences), dict.fromkeys(range(9), 0.0), "wilcoxon")
-    assert found.p == stats.wilcoxon([3, 3, -1, 2, 5, 5, -2], method=EVERY_ARRANGEMENT).pvalue
+    assert found.p == stats.wilcoxon([3, 3, -1, 2, 5, 5, -2], method=EXACT).pvalue
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (2, 8), (9, 5)])
-def test_rank_sums_count_every_arrangement_also_with_ties(sizes):
+def test_the_rank_sum_test_is_exact_also_with_ties(sizes):
     one, other = COUNTS[: sizes[0]], OTHER_COUNTS[: sizes[1]]
     found = difference(
         by_seed(in_percent(one)), {seed + 100: v for seed, v in enumerate(in_percent(other))}, "wilcoxon"
     )
-    assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method=EVERY_ARRANGEMENT).pvalue)
+    assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method=EXACT).pvalue)
     assert not found.is_paired
 
 
-def test_very_many_runs_are_ranked_by_the_normal_approximation():
+def test_rank_tests_of_more_than_fifty_runs_use_the_normal_approximation():
     values = np.random.default_rng(0).normal(0.1, 1.0, size=200).round(1)
     paired = difference(by_seed(values), dict.fromkeys(range(200), 0.0), "wilcoxon")
     assert paired.p == pytest.approx(stats.wilcoxon(values, method="asymptotic").pvalue, rel=0.05)
@@ -86,7 +86,7 @@ def test_very_many_runs_are_ranked_by_the_normal_approximation():
     assert unpaired.p == pytest.approx(stats.mannwhitneyu(values[:100], values[100:]).pvalue)
 
 
-def test_ranks_of_too_few_runs_have_no_probability_and_say_how_many_it_takes():
+def test_rank_tests_of_too_few_runs_give_no_p_value_and_the_number_of_runs_needed():
     for n, fewest, offset in ((5, 6, 0), (3, 4, 100)):
         second = {seed + offset: value for seed, value in enumerate(OTHER_COUNTS[:n])}
         found = difference(by_seed(COUNTS[:n]), second, "wilcoxon")
@@ -96,7 +96,7 @@ def test_ranks_of_too_few_runs_have_no_probability_and_say_how_many_it_takes():
         assert difference(by_seed(COUNTS[:fewest]), more, "wilcoxon").p is not None
 
 
-def test_without_a_common_seed_groups_are_compared_by_welchs_test():
+def test_runs_without_a_common_seed_are_compared_by_the_test_of_welch():
     second = {seed + 100: value for seed, value in enumerate(FIRST[:8])}
     found = difference(by_seed(SECOND), second)
     expected = stats.ttest_ind(SECOND, FIRST[:8], equal_var=False)
@@ -106,12 +106,12 @@ def test_without_a_common_seed_groups_are_compared_by_welchs_test():
     assert not found.is_paired
 
 
-def test_one_of_two_groups_may_be_without_spread():
+def test_one_of_two_groups_may_have_equal_values():
     found = difference({0: 5.0, 1: 5.0}, {2: 1.0, 3: 2.0})
     assert found.p == pytest.approx(2 * stats.t.sf(7, 1))
 
 
-def test_one_pair_has_a_difference_and_no_probability():
+def test_a_single_pair_has_a_difference_and_no_p_value():
     found = difference({0: 0.8}, {0: 0.7})
     assert found.mean == pytest.approx(0.1)
     assert (found.n, found.p, found.half_width, found.deviation) == (1, None, None, None)
@@ -119,32 +119,32 @@ def test_one_pair_has_a_difference_and_no_probability():
 
 @pytest.mark.parametrize("test", ["t", "wilcoxon"])
 @pytest.mark.parametrize("second", [{0: 1.0, 1: 2.0}, {0: 0.9, 1: 1.9}, {5: 1.0, 6: 1.0}])
-def test_from_no_spread_follows_nothing_of_chance(test, second):
+def test_differences_that_do_not_vary_have_no_p_value_and_no_interval(test, second):
     first = {0: 1.0, 1: 2.0} if 0 in second else {0: 2.0, 1: 2.0}
     found = difference(first, second, test)
     assert (found.p, found.half_width, found.deviation) == (None, None, 0.0)
 
 
-def test_floating_point_noise_is_no_spread():
+def test_values_that_differ_by_rounding_errors_do_not_vary():
     # 0.3 - 0.2 and 0.2 - 0.1 differ by 3e-17
     assert difference({0: 0.3, 1: 0.2, 2: 0.1}, {0: 0.2, 1: 0.1, 2: 0.0}).deviation == 0
     assert estimate([0.1 + 0.2, 0.3]).half_width is None
 
 
-def test_holms_correction_is_scipys_of_a_family_and_leaves_a_single_test_alone():
+def test_the_correction_of_holm_matches_a_manual_calculation_and_keeps_a_single_p_value():
     assert holm([0.04]) == [0.04]
-    # worked by hand: 3 x 0.01, then 2 x 0.02, then 0.04, each at least the one before
+    # calculated by hand: 3 x 0.01, then 2 x 0.02, then 0.04, each at least as large as the previous one
     assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_the_seeds_needed_give_the_power_in_simulated_experiments():
+def test_the_number_of_seeds_needed_gives_a_power_of_80_percent_in_simulations():
     count = seeds_needed(deviation=1.0, wanted=0.5)
-    assert count == 34  # as the tables have it for d = 0.5, power 0.8, two-sided 5 %
+    assert count == 34  # the tabulated value for d = 0.5, power 0.8, two-sided 5 %
     draws = np.random.default_rng(0).normal(0.5, 1.0, size=(4000, count))
     assert np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.02)
 
 
-def test_more_than_a_thousand_seeds_are_not_counted():
+def test_the_number_of_seeds_needed_is_none_above_a_thousand():
     assert seeds_needed(deviation=100.0, wanted=0.5) is None
     assert seeds_needed(deviation=1e-9, wanted=0.5) == 2

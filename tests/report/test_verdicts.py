@@ -1,4 +1,4 @@
-"""When one variant is called better: what seeds and test images allow, and how often it is wrong."""
+"""Tests of verdicts: what seeds and test images allow, and how often a verdict is wrong."""
 
 import json
 import os
@@ -27,13 +27,13 @@ def verdict_on(first, second, images, test="t", is_paired=True, **others):
 
 @pytest.mark.parametrize("test", ["t", "wilcoxon"])
 @pytest.mark.parametrize("is_paired", [True, False])
-def test_two_seeds_with_equal_scores_each_are_no_verdict(test, is_paired):
+def test_runs_that_do_not_vary_between_seeds_give_no_verdict(test, is_paired):
     verdict = verdict_on([33, 33], [32, 32], 64, test, is_paired)
     assert (verdict.obstacle, verdict.p, verdict.half_width, verdict.is_real) == ("no spread", None, None, False)
 
 
-def test_a_few_images_are_no_verdict_however_sure_the_seeds_are():
-    first, second = [505, 506, 505, 506, 505, 506], [500, 501, 500, 501, 501, 501]  # 4.8 images more
+def test_a_difference_of_fewer_than_six_images_is_not_significant_for_any_seeds():
+    first, second = [505, 506, 505, 506, 505, 506], [500, 501, 500, 501, 501, 501]  # a mean difference of 4.8 images
     verdict = verdict_on(first, second, 1000)
     assert verdict.seeds.p < 0.001
     assert verdict.p == 2 * 0.5**4
@@ -41,14 +41,14 @@ def test_a_few_images_are_no_verdict_however_sure_the_seeds_are():
     assert not verdict.is_real
 
 
-def test_many_images_are_a_verdict_where_the_seeds_agree():
+def test_a_difference_of_many_images_is_significant_if_the_seeds_agree():
     verdict = verdict_on([750, 755, 752], [700, 704, 703], 1000)
     assert verdict.is_real
     assert verdict.low > 0
     assert verdict.p == verdict.seeds.p
 
 
-def test_the_least_p_is_that_of_the_sign_test_on_the_disputed_images():
+def test_the_least_p_is_that_of_a_sign_test_on_the_differing_images():
     for count in (0, 1, 5, 6, 12):
         assert least_p(100 * count / 64, 64) == pytest.approx(
             1.0 if count == 0 else stats.binomtest(count, count).pvalue
@@ -57,14 +57,14 @@ def test_the_least_p_is_that_of_the_sign_test_on_the_disputed_images():
     assert least_p(100 * 5.99 / 64, 64) > 0.05 > least_p(100 * 6 / 64, 64)
 
 
-def test_the_least_interval_excludes_no_difference_from_the_same_number_of_images_on():
+def test_the_least_interval_excludes_0_from_the_same_number_of_images_as_the_least_p():
     for images in (64, 1000, 10_000):
         for count in range(20):
             points = 100 * count / images
             assert (least_half_width(points, images) < points) == (count >= FEWEST_IMAGES)
 
 
-def test_without_the_number_of_images_the_seeds_judge_alone():
+def test_without_the_number_of_images_only_the_seeds_count():
     first, second = {0: 51.0, 1: 51.1, 2: 51.2}, {0: 50.5, 1: 50.6, 2: 50.71}
     verdict = judge([(Measured(first), Measured(second, 1000))])[0]
     assert verdict.images is None
@@ -72,25 +72,27 @@ def test_without_the_number_of_images_the_seeds_judge_alone():
     assert verdict.is_real
 
 
-def test_the_smaller_of_two_test_sets_counts():
+def test_a_verdict_uses_the_smaller_number_of_images():
     assert judge([(of_counts([5, 6], 10), of_counts([50, 61], 100))])[0].images == 10
 
 
-def test_two_networks_at_the_level_of_chance_are_not_compared():
+def test_two_variants_at_the_level_of_chance_get_no_verdict():
     verdict = verdict_on([36, 38, 37], [25, 26, 25], 64, chance=50)
     assert (verdict.obstacle, verdict.is_real) == ("at chance", False)
-    assert verdict_on([57, 60, 59], [30, 32, 32], 64, chance=50).is_real, "one of them is not"
+    assert verdict_on([57, 60, 59], [30, 32, 32], 64, chance=50).is_real, (
+        "the first variant is above the level of chance"
+    )
 
 
 @pytest.mark.parametrize(("correct", "expected"), [(38, True), (39, True), (40, False), (64, False), (0, True)])
-def test_the_level_of_chance_is_what_a_binomial_test_does_not_tell_from_guessing(correct, expected):
+def test_the_level_of_chance_is_decided_by_a_one_sided_binomial_test(correct, expected):
     assert is_at_chance(of_counts([correct] * 3, 64, chance=50)) is expected
     assert bool(stats.binomtest(correct, 64, 0.5, alternative="greater").pvalue >= 0.05) is expected
 
 
-def test_several_verdicts_share_what_chance_they_may_take():
+def test_p_values_of_several_verdicts_are_adjusted_together():
     rising = of_counts([7000, 7120, 7190, 7310], 10_000)
-    close = of_counts([7160, 7160, 7310, 7390], 10_000)  # alone, p = 0.03
+    close = of_counts([7160, 7160, 7310, 7390], 10_000)  # p = 0.03 without a correction
     assert judge([(close, rising)])[0].is_real
     noise = [of_counts(counts, 10_000) for counts in np.random.default_rng(0).integers(7000, 7400, size=(3, 4))]
     several = judge([(close, rising), *((other, rising) for other in noise)])
@@ -98,8 +100,11 @@ def test_several_verdicts_share_what_chance_they_may_take():
     assert several[0].adjusted == pytest.approx(4 * several[0].p)
 
 
-def test_verdicts_are_wrong_in_at_most_five_percent_of_experiments_without_a_difference():
-    """Some of the experiments of docs/verdict_size.json; of 150, 10.5 % are three standard errors above 5 %."""
+def test_verdicts_on_equal_variants_are_wrong_in_at_most_five_percent_of_experiments():
+    """Repeats some of the simulations of docs/verdict_size.json.
+
+    With 150 experiments, 10.5 % is three standard errors above 5 %.
+    """
     code = "import json, verdict_size; print(json.dumps(verdict_size.measure(150, images=(64, 10_000), seeds=(2, 6))))"
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
     done = subprocess.run(
@@ -111,7 +116,7 @@ def test_verdicts_are_wrong_in_at_most_five_percent_of_experiments_without_a_dif
     assert 0 < sum(row["share"] for row in rows) / len(rows) < 0.05
 
 
-def test_the_measured_size_of_verdicts_is_within_its_limit():
+def test_the_documented_error_rate_of_verdicts_is_within_its_limit():
     measured = json.loads((SCRIPTS.parent / "docs" / "verdict_size.json").read_text())
     cells = {(row["images"], row["seeds"], row["test"], row["paired"]) for row in measured["seeds_differ"]}
     assert {cell[:2] for cell in cells} == {(m, n) for m in (64, 1000, 10_000) for n in (2, 3, 5, 10)}

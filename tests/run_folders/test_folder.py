@@ -16,7 +16,7 @@ def run_folder(path: Path, **results: object) -> RunFolder:
     return folder
 
 
-def test_results_are_valid_json_even_where_a_loss_diverged(tmp_path: Path) -> None:
+def test_results_are_valid_json_even_if_a_loss_diverges(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.update_results(
         train={"loss": math.nan, "accuracy": 0.1}, history=[1.0, math.inf, (-math.inf, 2)], status="failed", val=None
@@ -36,7 +36,7 @@ def test_results_are_updated_entry_by_entry(tmp_path: Path) -> None:
     assert strict_json(folder.results_path.read_text()) == {"status": "finished", "error": None, "params": 3}
 
 
-def test_results_that_cannot_be_written_leave_the_old_ones(tmp_path: Path) -> None:
+def test_results_that_cannot_be_serialised_leave_the_file_unchanged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.update_results(status="running")
     with pytest.raises(TypeError):
@@ -45,12 +45,12 @@ def test_results_that_cannot_be_written_leave_the_old_ones(tmp_path: Path) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_a_file_appears_in_one_move_and_only_if_all_went_well(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_only_if_no_error_occurs(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
     with atomic_path(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
-        assert temporary.parent == path.parent  # a move within one file system
+        assert temporary.parent == path.parent  # so that the replacement stays within one file system
     assert path.read_text() == "half"
     with pytest.raises(TypeError), atomic_path(path) as temporary:
         temporary.write_text("other") + "an error after it was written"
@@ -58,7 +58,7 @@ def test_a_file_appears_in_one_move_and_only_if_all_went_well(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_run_is_opened_with_its_results_and_its_configuration(tmp_path: Path) -> None:
+def test_an_opened_run_has_its_results_and_its_configuration(tmp_path: Path) -> None:
     run_folder(tmp_path / "run", status="finished", seed=3)
     opened = RunFolder.open(str(tmp_path / "run"), "run")
     assert opened.results == {"status": "finished", "seed": 3}
@@ -67,20 +67,17 @@ def test_a_run_is_opened_with_its_results_and_its_configuration(tmp_path: Path) 
     assert RunFolder.open(tmp_path / "run", "run").results == {"status": "running", "seed": 3}
 
 
-@pytest.mark.parametrize("missing", ["config.yaml", "results.json", "all of it"])
-def test_a_folder_that_is_no_run_is_refused_with_the_key_that_named_it(tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize("missing", ["config.yaml", "results.json", "folder"])
+def test_opening_a_folder_that_is_not_a_run_raises_an_error_that_names_the_key(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "run"
-    if missing != "all of it":
+    if missing != "folder":
         run_folder(path, status="finished")
         (path / missing).unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=rf"{path} .*\(resume\)$"):
         RunFolder.open(path, "resume")
-    assert str(caught.value) == (
-        f"{path} is not a run folder (it lacks config.yaml or results.json); give the folder of a run (resume)"
-    )
 
 
-def test_the_configuration_is_kept_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_is_written_with_references_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_FOLDER", "there")
     folder = RunFolder(tmp_path)
     config = {"flip": True, "augment": {"flip": "${flip}"}, "root": "${oc.env:SOME_FOLDER}"}
@@ -91,7 +88,7 @@ def test_the_configuration_is_kept_resolved(tmp_path: Path, monkeypatch: pytest.
     assert "${" not in folder.config_path.read_text()
 
 
-def test_metrics_grow_by_a_line_of_valid_json_an_epoch(tmp_path: Path) -> None:
+def test_each_epoch_appends_a_line_of_valid_json_to_the_metrics(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.append_metrics({"epoch": 1, "train_loss": 0.5})
     folder.append_metrics({"epoch": 2, "train_loss": math.nan})
@@ -99,7 +96,7 @@ def test_metrics_grow_by_a_line_of_valid_json_an_epoch(tmp_path: Path) -> None:
     assert rows == [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": None}]
 
 
-def test_keeping_the_metrics_of_some_epochs_drops_later_rows_and_half_a_line(tmp_path: Path) -> None:
+def test_truncating_the_metrics_drops_later_rows_and_an_incomplete_line(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for epoch in (1, 2, 3):
         folder.append_metrics({"epoch": epoch})
@@ -113,12 +110,12 @@ def test_keeping_the_metrics_of_some_epochs_drops_later_rows_and_half_a_line(tmp
     assert folder.metrics_path.read_text() == ""
 
 
-def test_where_no_epoch_was_finished_there_are_no_metrics_to_keep(tmp_path: Path) -> None:
+def test_truncating_missing_metrics_gives_no_rows_and_creates_no_file(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).keep_metrics(3) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_everything_of_a_run_lies_at_its_known_place(tmp_path: Path) -> None:
+def test_the_files_of_a_run_have_their_documented_paths(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     places = (
         folder.results_path,

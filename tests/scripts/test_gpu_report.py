@@ -1,4 +1,4 @@
-"""The report for a GPU, made small on the CPU: the command itself must not be what fails where a GPU is at hand."""
+"""`scripts/gpu_report.py`: the whole report with a small network on the CPU, and its checks on a GPU."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_report.py"
 
 
 @pytest.mark.slow
-def test_one_command_checks_measures_and_writes_a_page(tmp_path: Path) -> None:
+def test_the_report_has_checks_measurements_and_a_page(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--small", "--out", tmp_path], capture_output=True, text=True, check=False
     )
@@ -42,18 +42,18 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
     "check",
     [
         "no_step_waits_for_the_device",
-        "the_fused_weighted_sum_is_right",
-        "a_cuda_graph_comes_to_the_losses_of_eager_steps",
-        "compiled_losses_are_those_of_eager",
-        "annealing_compiles_nothing_anew",
-        "mixed_precision_comes_to_like_losses",
-        "images_from_the_host_come_to_the_same_losses",
+        "the_fused_weighted_sum_is_correct",
+        "cuda_graph_losses_equal_eager_losses",
+        "compiled_losses_equal_eager_losses",
+        "a_changing_temperature_causes_no_recompilation",
+        "mixed_precision_losses_are_close_to_float32_losses",
+        "prefetched_images_give_the_same_losses",
     ],
 )
-def test_on_a_gpu(report: Any, check: str) -> None:
+def test_the_check_passes_on_a_gpu(report: Any, check: str) -> None:
     getattr(report, check)()
 
 
-def test_every_check_of_the_report_is_a_test_on_a_gpu_too(report: Any) -> None:
-    (marked,) = (mark for mark in test_on_a_gpu.pytestmark if mark.name == "parametrize")
-    assert {check.__name__ for check in (*report.CHECKS, *report.GPU_CHECKS)} == set(marked.args[1])
+def test_every_check_of_the_report_is_tested_on_a_gpu(report: Any) -> None:
+    (parametrize,) = (mark for mark in test_the_check_passes_on_a_gpu.pytestmark if mark.name == "parametrize")
+    assert {check.__name__ for check in (*report.CHECKS, *report.GPU_CHECKS)} == set(parametrize.args[1])

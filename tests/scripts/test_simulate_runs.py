@@ -1,4 +1,4 @@
-"""The simulation of scale, with few runs."""
+"""`scripts/simulate_runs.py` with few runs."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture
 def simulated(tmp_path):
-    """Fifty runs, written by the script's own function."""
-    writing = f"from pathlib import Path; from simulate_runs import write_runs; write_runs(Path({str(tmp_path)!r}), 50)"
-    subprocess.run([sys.executable, "-c", writing], cwd=SCRIPTS, check=True)
+    """A folder with fifty simulated runs."""
+    code = f"from pathlib import Path; from simulate_runs import write_runs; write_runs(Path({str(tmp_path)!r}), 50)"
+    subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, check=True)
     return tmp_path
 
 
-def test_simulated_runs_are_whole_and_sorted_into_variants_by_what_varies(simulated, run_here):
+def test_simulated_runs_are_complete_and_form_variants_that_can_be_compared(simulated, run_here):
     found = find_runs([simulated])
     assert (len(found.runs), found.broken) == (50, [])
     comparison = sort_into_variants(found.runs, by=None, reference="standard")

@@ -1,4 +1,4 @@
-"""Sweeps on launchers and with a search: the real ones, from the command line, as a person starts them."""
+"""Sweeps with the real launchers and with a search for hyper-parameters, started from the command line."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from tests.conftest import TINY, Outcome
 
 LAUNCHERS = sorted(path.stem for path in (conf_folder() / "launcher").glob("*.yaml"))
 PLUGINS = sorted((conf_folder() / "launcher").glob("*.yaml")) + sorted((conf_folder() / "search").glob("*.yaml"))
-LONG = 60  # epochs: seconds enough to disturb a job
+LONG = 60  # epochs, so that a job lasts long enough to be stopped
 
 
 @dataclass
 class Sweep:
-    """A sweep that a person starts in a folder of their own, perhaps more than once."""
+    """A sweep in a folder of its own, which can be started several times."""
 
     place: Path
     words: tuple[str, ...]
@@ -55,7 +55,7 @@ class Sweep:
 
     def rows(self, job: str) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in (self.folder / job / "metrics.jsonl").read_text().splitlines()]
-        return [{key: value for key, value in row.items() if "second" not in key} for row in rows]  # but for the clock
+        return [{key: value for key, value in row.items() if "second" not in key} for row in rows]  # without times
 
 
 def end(process: "subprocess.Popen[str]") -> Outcome:
@@ -63,26 +63,26 @@ def end(process: "subprocess.Popen[str]") -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
-def wait_for(what: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
-    """Wait until something is so, for as long as the sweep runs."""
+def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
+    """Wait until a condition holds while the sweep runs; returns its value."""
     began = time.monotonic()
-    while not (found := what()):
+    while not (value := condition()):
         if process.poll() is not None or time.monotonic() - began > 180:
             process.kill()
             out, err = process.communicate()
-            raise AssertionError(f"it never came; the sweep said: {out}\n{err}")
+            raise AssertionError(f"the condition never held; the output of the sweep: {out}\n{err}")
         time.sleep(0.05)
-    return found
+    return value
 
 
-def is_under_way(sweep: Sweep, job: str) -> bool:
-    """Whether a job has checkpoints to go on from, and epochs left."""
+def has_checkpoint(sweep: Sweep, job: str) -> bool:
+    """Whether a job is running and has a checkpoint from which it can be resumed."""
     results = sweep.results(job)
     return results["status"] == "running" and results["epochs_done"] >= 2
 
 
-def holder(folder: Path) -> int | None:
-    """The process at work in a run folder."""
+def lock_holder(folder: Path) -> int | None:
+    """The id of the process that works in a run folder."""
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if link.readlink() == folder / ".lock":
@@ -92,30 +92,32 @@ def holder(folder: Path) -> int | None:
     return None
 
 
-# On the command line
+# -- the command line ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("group", ["launcher", "search"])
-def test_a_launcher_or_a_search_without_a_sweep_is_answered_with_what_to_add(run_here, results, group):
+def test_a_launcher_or_a_search_without_a_sweep_is_refused(run_here, results, group):
     done = run_here("train", f"{group}=ray")
-    assert (done.code, done.err) == (2, f"error: {group}=NAME is for sweeps: give -m as well ({group})\n")
+    assert done.code == 2
+    assert "-m" in done.err
+    assert done.err.endswith(f"({group})\n")
     assert not results()
 
 
-def test_a_sweep_that_is_interrupted_says_how_to_go_on_with_it(tmp_path):
+def test_an_interrupted_sweep_prints_how_to_continue_it(tmp_path):
     sweep = Sweep(tmp_path, ("seed=0,1", f"epochs={LONG}", "sweep.report=false"))
     process = sweep.start()
-    wait_for(lambda: is_under_way(sweep, "seed-0"), process)
+    wait_for(lambda: has_checkpoint(sweep, "seed-0"), process)
     process.send_signal(signal.SIGINT)
     done = end(process)
     assert (done.code, done.err) == (130, "")
-    assert done.out.endswith("\ninterrupted; the same command with sweep=trial goes on\n")
+    assert "sweep=trial" in done.out.splitlines()[-1]
     assert sweep.results("seed-0")["status"] == "interrupted"
-    assert sweep.results("seed=1")["status"] == "not begun"
+    assert sweep.results("seed-1")["status"] == "not begun"
 
 
 @pytest.mark.parametrize("words", [("launcher=slurm",), ("search=learning_rate",)])
-def test_a_plugin_that_is_not_installed_is_answered_with_the_extra_to_install(tmp_path, words):
+def test_the_message_on_a_missing_plugin_names_the_extra_to_install(tmp_path, words):
     without = "import hydra_plugins, runpy; hydra_plugins.__path__ = []\n"
     code = f"{without}runpy.run_module('convbench.train', run_name='__main__')"
     done = subprocess.run(
@@ -123,9 +125,7 @@ def test_a_plugin_that_is_not_installed_is_answered_with_the_extra_to_install(tm
     )
     extra = {"launcher=slurm": "slurm", "search=learning_rate": "optuna"}[words[0]]
     assert done.returncode == 2
-    assert re.fullmatch(
-        rf"error: hydra/\w+/\w+ comes with a plugin of Hydra: pip install 'convbench\[{extra}\]'\n", done.stderr
-    )
+    assert re.fullmatch(rf"error: hydra/\w+/\w+ .*pip install 'convbench\[{extra}\]'\n", done.stderr)
     assert not (tmp_path / "outputs").exists()
 
 
@@ -138,10 +138,10 @@ def test_every_launcher_and_search_has_an_extra_that_installs_its_plugin(path):
     assert any(package.startswith("hydra-") for package in project["optional-dependencies"][extra])
 
 
-# Optuna
+# -- Optuna -------------------------------------------------------------------------------------------------------
 
 
-def test_a_search_finds_the_best_trial_goes_on_after_a_failed_one_and_given_again_trains_nothing(run_here, results):
+def test_a_search_survives_a_failed_trial_finds_the_best_one_and_repeats_no_trial(run_here, results):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     pytest.importorskip("optuna")
     search = (
@@ -153,17 +153,17 @@ def test_a_search_finds_the_best_trial_goes_on_after_a_failed_one_and_given_agai
     runs = results()
     statuses = [result["status"] for _, result in runs]
     assert (statuses.count("finished"), statuses.count("failed")) == (2, 1)
-    assert re.search(r"^FAILED optimizer.lr-\S+: optimizer.weight_decay=-\S+ is out of range", done.out, re.MULTILINE)
+    assert re.search(r"^FAILED optimizer.lr-\S+: optimizer.weight_decay=-", done.out, re.MULTILINE)
     best = OmegaConf.load(runs[0][0].parent / "optimization_results.yaml")
     finished = [(result["best"]["val"]["accuracy"], folder.name) for folder, result in runs if result["best"]]
     assert best.best_value == max(finished)[0]
     assert any(f"optimizer.lr-{best.best_params['optimizer.lr']}" in name for _, name in finished)
     again = run_here("train", *search)
-    assert again.out.count("finished already") == 2
-    assert [folder for folder, _ in results()] == [folder for folder, _ in runs], "the seed makes the trials the same"
+    assert again.out.count("skipped, already finished: ") == 2
+    assert [folder for folder, _ in results()] == [folder for folder, _ in runs], "equal seeds propose equal trials"
 
 
-# joblib
+# -- joblib -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,17 +173,17 @@ def joblib() -> None:
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("joblib")
-def test_joblib_runs_two_of_four_jobs_at_a_time_and_deals_out_the_cores(tmp_path):
+def test_joblib_runs_two_of_four_jobs_at_a_time_and_divides_the_cores(tmp_path):
     sweep = Sweep(tmp_path, ("seed=0,1,2,3", "launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.report=false"))
     done = sweep.run()
     assert (done.code, done.err) == (0, "")
     assert "4 of 4 jobs finished" in done.out
     assert "epoch" not in done.out, "jobs write to their own files"
-    runs = [sweep.results(f"seed={seed}") for seed in range(4)]
+    runs = [sweep.results(f"seed-{seed}") for seed in range(4)]
     assert {run["status"] for run in runs} == {"finished"}
-    moments = sorted([(run["began_at"], 1) for run in runs] + [(run["ended_at"], -1) for run in runs])
-    at_once = [sum(change for _, change in moments[: index + 1]) for index in range(len(moments))]
-    assert max(at_once) == 2
+    events = sorted([(run["began_at"], 1) for run in runs] + [(run["ended_at"], -1) for run in runs])
+    running = [sum(change for _, change in events[: index + 1]) for index in range(len(events))]
+    assert max(running) == 2
     for seed in range(4):
         assert OmegaConf.load(sweep.folder / f"seed-{seed}" / "config.yaml").engine.threads == max(cores() // 2, 1)
         assert "epoch" in (sweep.folder / f"seed-{seed}" / "train.log").read_text()
@@ -191,29 +191,29 @@ def test_joblib_runs_two_of_four_jobs_at_a_time_and_deals_out_the_cores(tmp_path
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("joblib")
-def test_a_killed_worker_of_joblib_ends_the_sweep_with_its_summary_and_the_same_command_goes_on(tmp_path):
+def test_a_killed_worker_of_joblib_ends_the_sweep_with_a_summary_and_the_same_command_continues(tmp_path):
     sweep = Sweep(tmp_path, (f"epochs=1,{LONG}", "launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.report=false"))
     process = sweep.start()
     short, long = "epochs-1", f"epochs-{LONG}"
-    wait_for(lambda: sweep.results(short)["status"] == "finished" and is_under_way(sweep, long), process)
-    worker = holder(sweep.folder / long)
+    wait_for(lambda: sweep.results(short)["status"] == "finished" and has_checkpoint(sweep, long), process)
+    worker = lock_holder(sweep.folder / long)
     assert worker not in (None, process.pid)
     os.kill(worker, signal.SIGKILL)
     done = end(process)
     assert done.code == 3
-    assert "the launcher stopped: TerminatedWorkerError" in done.out
-    assert re.search(rf"^{long} +killed: the process ended without writing a reason$", done.out, re.MULTILINE)
+    assert "TerminatedWorkerError" in done.out
+    assert re.search(rf"^{long} +killed: ", done.out, re.MULTILINE)
     assert "1 of 2 jobs finished" in done.out
     assert "Traceback" not in done.out + done.err
     before = sweep.results(short)
     again = sweep.run()
     assert again.code == 0
     assert "2 of 2 jobs finished" in again.out
-    assert sweep.results(short) == before, "what is finished is left alone"
-    assert "; going on after epoch" in (sweep.folder / long / "train.log").read_text()
+    assert sweep.results(short) == before, "a finished job is not run again"
+    assert "; resumed after epoch" in (sweep.folder / long / "train.log").read_text()
 
 
-# Ray
+# -- Ray ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.cluster
@@ -227,16 +227,16 @@ def test_ray_runs_the_jobs_of_a_sweep(tmp_path):
     assert "2 of 2 jobs finished" in done.out
     assert "epoch" not in done.out
     for seed in (0, 1):
-        assert sweep.results(f"seed={seed}")["status"] == "finished"
+        assert sweep.results(f"seed-{seed}")["status"] == "finished"
         assert OmegaConf.load(sweep.folder / f"seed-{seed}" / "config.yaml").engine.threads == 1
 
 
-# Slurm
+# -- Slurm --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Disturbed:
-    """What came of a sweep on Slurm in which one job's time was up and another one was killed."""
+    """The outcome of a sweep on Slurm in which one job reached its time limit and another one was killed."""
 
     sweep: Sweep
     first: Outcome
@@ -251,10 +251,10 @@ REQUEUED, KILLED, *UNDISTURBED = SLURM_JOBS
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
-    """One sweep for all that is asked of Slurm: it takes a minute or two."""
+    """One sweep for all tests of Slurm, because it takes a minute or two."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     if not shutil.which("sinfo") or slurm("sinfo", "--noheader", check=False).returncode:
-        pytest.skip("no Slurm answers here: sinfo fails")
+        pytest.skip("Slurm is not available: sinfo fails")
     sweep = Sweep(
         tmp_path_factory.mktemp("slurm"),
         (
@@ -264,14 +264,14 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     )  # fmt: skip
     process = sweep.start()
     try:
-        wait_for(lambda: is_under_way(sweep, REQUEUED), process)
+        wait_for(lambda: has_checkpoint(sweep, REQUEUED), process)
         array = slurm_array(sweep)
-        # What Slurm sends signal_delay_s before the time is up; scancel would go on to send it to the requeued job.
-        os.kill(wait_for(lambda: holder(sweep.folder / REQUEUED), process), signal.SIGUSR2)
-        wait_for(lambda: is_under_way(sweep, KILLED), process)
-        os.kill(wait_for(lambda: holder(sweep.folder / KILLED), process), signal.SIGKILL)
+        # Slurm sends this signal signal_delay_s before the time limit; scancel would also send it to the requeued job.
+        os.kill(wait_for(lambda: lock_holder(sweep.folder / REQUEUED), process), signal.SIGUSR2)
+        wait_for(lambda: has_checkpoint(sweep, KILLED), process)
+        os.kill(wait_for(lambda: lock_holder(sweep.folder / KILLED), process), signal.SIGKILL)
         wait_for(lambda: state(f"{array}_0") == "PENDING", process)
-        slurm("scontrol", "update", f"JobId={array}_0", "StartTime=now")  # Slurm waits two minutes else
+        slurm("scontrol", "update", f"JobId={array}_0", "StartTime=now")  # otherwise Slurm waits two minutes
         first = end(process)
     finally:
         if process.poll() is None:
@@ -296,7 +296,7 @@ def state(job: str) -> str:
 
 
 @pytest.mark.cluster
-def test_a_sweep_on_slurm_is_one_job_array_whose_jobs_have_the_threads_they_asked_for(disturbed):
+def test_a_sweep_on_slurm_is_one_job_array_whose_jobs_have_the_requested_threads(disturbed):
     folder = disturbed.sweep.folder / ".submitit"
     assert "#SBATCH --array=0-3%4" in (folder / disturbed.array / f"{disturbed.array}_submission.sh").read_text()
     for job in SLURM_JOBS:
@@ -304,12 +304,10 @@ def test_a_sweep_on_slurm_is_one_job_array_whose_jobs_have_the_threads_they_aske
 
 
 @pytest.mark.cluster
-def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint_to_the_losses_of_an_undisturbed_run(
-    disturbed, run_here, tmp_path
-):
+def test_a_job_that_slurm_requeues_resumes_and_reaches_the_losses_of_an_undisturbed_run(disturbed, run_here, tmp_path):
     assert disturbed.after_first[REQUEUED]["status"] == "finished"
     log = (disturbed.sweep.folder / REQUEUED / "train.log").read_text()
-    assert log.index("stopping after this step, with a checkpoint") < log.index("; going on after epoch")
+    assert log.index("stopping after this step") < log.index("; resumed after epoch")
     assert log.count("Requeued job") == 1
     words = (
         "conv=standard",
@@ -324,13 +322,11 @@ def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint_to_the_losses_of_
 
 
 @pytest.mark.cluster
-def test_a_killed_job_on_slurm_is_named_while_the_others_finish(disturbed):
+def test_a_killed_job_on_slurm_is_reported_and_the_others_finish(disturbed):
     first = disturbed.first
     assert first.code == 3
     assert f"Slurm job {disturbed.array}_1: FAILED" in first.out, first.out
-    assert re.search(
-        rf"^{re.escape(KILLED)} +killed: the process ended without writing a reason$", first.out, re.MULTILINE
-    )
+    assert re.search(rf"^{re.escape(KILLED)} +killed: ", first.out, re.MULTILINE)
     assert {disturbed.after_first[job]["status"] for job in UNDISTURBED} == {"finished"}
     assert "3 of 4 jobs finished" in first.out
     assert "outputs/sweeps/trial/report" in first.out
@@ -338,12 +334,12 @@ def test_a_killed_job_on_slurm_is_named_while_the_others_finish(disturbed):
 
 
 @pytest.mark.cluster
-def test_the_same_command_finishes_what_slurm_has_left_and_nothing_else(disturbed):
+def test_the_same_command_finishes_the_remaining_slurm_job_and_no_other(disturbed):
     assert disturbed.second.code == 0, disturbed.second
     assert "4 of 4 jobs finished" in disturbed.second.out
-    assert re.search(r"^standard +2 ", disturbed.second.out, re.MULTILINE), "two seeds of it in the report"
+    assert re.search(r"^standard +2 ", disturbed.second.out, re.MULTILINE), "the report has two seeds"
     for job in SLURM_JOBS:
         now = disturbed.sweep.results(job)
         assert now["status"] == "finished"
         assert job == KILLED or now == disturbed.after_first[job]
-    assert "; going on after epoch" in (disturbed.sweep.folder / KILLED / "train.log").read_text()
+    assert "; resumed after epoch" in (disturbed.sweep.folder / KILLED / "train.log").read_text()

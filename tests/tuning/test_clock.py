@@ -1,30 +1,53 @@
-"""The clock: in turns, by the median, and no longer than a hopeless candidate deserves."""
+"""Tests of interleaved timings."""
 
-import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
+import pytest
 import torch
 
+from convbench.tuning import clock as clock_module
 from convbench.tuning.clock import Times, in_turns, seconds
 
 CPU = torch.device("cpu")
 
 
-def test_calls_are_timed_in_turns_and_told_apart() -> None:
-    order: list[str] = []
+class FakeTime:
+    """Replaces the module `time`; the calls of a test advance it, so that other load on the machine has no effect."""
 
-    def call(name: str, pause: float) -> None:
-        order.append(name)
-        time.sleep(pause)
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.calls: list[str] = []
 
-    times = in_turns({"short": lambda: call("short", 0.006), "long": lambda: call("long", 0.018)}, CPU, 3)
+    def call(self, name: str, duration: float) -> Callable[[], None]:
+        """A function that takes `duration` seconds and records its name."""
+
+        def call() -> None:
+            self.calls.append(name)
+            self.now += duration
+
+        return call
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: fake.now))
+    return fake
+
+
+def test_calls_are_timed_in_interleaved_rounds(fake_time: FakeTime) -> None:
+    times = in_turns({"short": fake_time.call("short", 0.006), "long": fake_time.call("long", 0.018)}, CPU, 3)
     assert list(times) == ["short", "long"]
-    assert 2 < times["long"].median / times["short"].median < 4
-    assert order[-12:] == ["short", "short", "long", "long"] * 3  # each once more before it is timed
+    assert times["short"].seconds == pytest.approx([0.006] * 3)
+    assert times["long"].seconds == pytest.approx([0.018] * 3)
+    assert fake_time.calls[-12:] == ["short", "short", "long", "long"] * 3  # each is called once before it is timed
 
 
-def test_what_takes_far_longer_than_the_fastest_is_timed_once() -> None:
-    times = in_turns({"fast": lambda: time.sleep(0.005), "slow": lambda: time.sleep(0.05)}, CPU, 5, give_up=3)
+def test_a_call_that_is_much_slower_than_the_fastest_is_timed_once(fake_time: FakeTime) -> None:
+    times = in_turns({"fast": fake_time.call("fast", 0.005), "slow": fake_time.call("slow", 0.05)}, CPU, 5, give_up=3)
     assert [len(times[name].seconds) for name in ("fast", "slow")] == [5, 1]
+    assert times["slow"].median == pytest.approx(0.05)
 
 
 def test_a_short_call_is_repeated_within_a_measurement() -> None:
@@ -38,11 +61,12 @@ def test_a_short_call_is_repeated_within_a_measurement() -> None:
     assert calls > 1000
 
 
-def test_one_call_is_as_long_as_the_mean_of_its_repeats() -> None:
-    assert 0.002 <= seconds(lambda: time.sleep(0.002), CPU, repeats=3) < 0.02
+def test_seconds_is_the_mean_over_the_repeats(fake_time: FakeTime) -> None:
+    assert seconds(fake_time.call("call", 0.002), CPU, repeats=3) == pytest.approx(0.002)
+    assert len(fake_time.calls) == 3
 
 
-def test_the_spread_is_half_the_distance_of_the_quartiles_as_a_share_of_the_median() -> None:
+def test_the_spread_is_half_the_interquartile_range_divided_by_the_median() -> None:
     assert Times((1.0, 2.0, 3.0, 4.0, 5.0)).median == 3
     assert Times((1.0, 2.0, 3.0, 4.0, 5.0)).spread == (4 - 2) / 2 / 3
     assert Times((7.0,)).spread == 0
