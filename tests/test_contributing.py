@@ -16,15 +16,11 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
-# Where a block goes that is added to an existing file: the line before it, by the words that introduce the block.
+# By the words before a block that is added to a file: the file, and the line after which it goes (None: at the end).
 PLACES = {
     "At the end of `convbench/engine/schedules.py`": ("convbench/engine/schedules.py", None),
     "In the list of `convbench/report/columns.py`": ("convbench/report/columns.py", "    chosen = ["),
-    "In `convbench/diagnostics/diagrams.py`, before the tables": (
-        "convbench/diagnostics/diagrams.py",
-        "# -- the tables",
-    ),
-    "In `SCALAR_DIAGRAMS`": ("convbench/diagnostics/diagrams.py", "SCALAR_DIAGRAMS = ("),
+    "At the end of `convbench/diagnostics/diagrams.py`": ("convbench/diagnostics/diagrams.py", None),
 }
 SMALL = [word for word in TINY if not word.startswith("data.")]
 
@@ -60,8 +56,7 @@ def insert(folder: Path, file: str, place: str | None, text: str) -> None:
         return
     before, found, after = content.partition(f"{place}\n")
     assert found, f"{file} has lost the line {place!r}"
-    is_before = place.startswith("#")
-    path.write_text(f"{before}{text}\n\n{found}{after}" if is_before else f"{before}{found}{text}{after}")
+    path.write_text(f"{before}{found}{text}{after}")
 
 
 def run(folder: Path, *words: str) -> str:
@@ -122,10 +117,10 @@ def test_a_schedule_sets_the_learning_rate(copy: Callable[[str], Path]) -> None:
 
 def test_a_sink_receives_the_epochs(copy: Callable[[str], Path]) -> None:
     folder = copy("A sink")
-    run(folder, "-m", "convbench.train", "logger=[console,csv]", "logger.csv.delimiter=;", *TINY)
-    (path,) = folder.glob("outputs/runs/*/metrics.csv")
+    run(folder, "-m", "convbench.train", "logger=[console,csv]", "logger.csv.name=rows.csv", *TINY)
+    (path,) = folder.glob("outputs/runs/*/rows.csv")
     with path.open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file, delimiter=";")] == ["1", "2"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert not list(folder.glob("outputs/runs/*/events.*")), "TensorBoard was not chosen"
 
 

@@ -6,6 +6,7 @@ This module does not import PyTorch, so that `--help` and `--cfg job` answer wit
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -28,6 +29,8 @@ from convbench.errors import ExitCode, UserError, causes
 from convbench.sweeps import gpu_locks, launcher_failures
 from convbench.sweeps.jobs import job_folder
 from convbench.terminal import tolerate_closed_pipes
+
+_SECONDS_FOR_PROCESS_0 = 5.0  # to print an error message before another process of torchrun exits
 
 
 def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None = None) -> None:
@@ -227,4 +230,8 @@ def _stop(message: str) -> NoReturn:
     """Print an error message in process 0 and exit with the exit code of user errors."""
     if torchrun.rank() == 0:
         print(f"error: {message}", file=sys.stderr)
+    else:
+        # torchrun ends all processes when the first of them fails, which must not be before process 0 has printed. The
+        # exit of process 0 ends this wait.
+        time.sleep(_SECONDS_FOR_PROCESS_0)
     sys.exit(ExitCode.USER_ERROR)

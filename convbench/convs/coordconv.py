@@ -24,7 +24,7 @@ def concatenated(x: Tensor, coordinates: Tensor, weight: Tensor, bias: Tensor | 
 def separate(x: Tensor, coordinates: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve the coordinates once for the whole batch, and add the result to the convolution of the images.
 
-    This copies no image, and the number of channels stays as it is, for example even.
+    This avoids a copy of the images, and keeps their number of channels, which the coordinates could make odd.
     """
     image_weight, coordinate_weight = weight.split([x.shape[1], coordinates.shape[1]], 1)
     coordinate_term = F.conv2d(coordinates, coordinate_weight, bias, *geometry)

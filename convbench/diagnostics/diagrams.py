@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -64,12 +64,13 @@ class Diagrams(Sink):
         """Send images of the initial network before the first step of a run."""
         self._epochs = epochs
         if epoch == 1 and first == 0:
-            self._send_images({"probe": enlarged(self._image[0])} | self._render(), 0)
+            self._send_images({"probe": enlarged(self._image[0])} | self._images(), 0)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
         """Send the statistics of the routing weights and, after some epochs, images."""
         if row.epoch & (row.epoch - 1) == 0 or row.epoch == self._epochs:
-            self._send_images(self._render(), images_seen)
+            self._send_images(self._images(), images_seen)
+        self._send_scalars(images_seen)
         layers = routing(self.network, self._batches(), self.precision)
         if layers:
             for sink in self.sinks:
@@ -80,16 +81,19 @@ class Diagrams(Sink):
             if row.temperature is None or math.isclose(row.temperature, self.settled):
                 self._warn_of_collapse(layers)
 
+    def _images(self) -> dict[str, Tensor]:
+        diagrams = [draw(self.network, self._probe, self.precision) for draw in IMAGE_DIAGRAMS]
+        return {tag: image for images in diagrams for tag, image in images.items()}
+
+    def _send_scalars(self, images_seen: int) -> None:
+        for measure in SCALAR_DIAGRAMS:
+            values = measure(self.network, self._batches(), self.precision)
+            for sink in self.sinks:
+                sink.on_scalars(values, images_seen)
+
     def _send_images(self, images: dict[str, Tensor], images_seen: int) -> None:
         for sink in self.sinks:
             sink.on_images(images, images_seen)
-
-    def _render(self) -> dict[str, Tensor]:
-        """Tag -> image of the kernels or of the feature maps of a layer."""
-        kernels = first_kernels(self.network)
-        images = {} if kernels is None else {"kernels/first_layer": kernel_grid(kernels)}
-        maps = feature_maps(self.network, self._probe, self.precision)
-        return images | {f"features/{name}": map_grid(layer_maps) for name, layer_maps in maps.items()}
 
     def _batches(self) -> Iterator[Tensor]:
         return (batch[:count] for batch, _, count in self._val)
@@ -134,3 +138,27 @@ def _curves(layers: dict[str, Routing]) -> dict[str, float]:
         for kernel, share in enumerate(layer.top_shares):
             curves[f"routing_top_share/{name}_{kernel}"] = share
     return curves
+
+
+def kernel_images(network: nn.Module, probe: Tensor, precision: str) -> dict[str, Tensor]:
+    """The kernels of the first convolution, by tag; empty if it has none of its own."""
+    kernels = first_kernels(network)
+    return {} if kernels is None else {"kernels/first_layer": kernel_grid(kernels)}
+
+
+def feature_images(network: nn.Module, probe: Tensor, precision: str) -> dict[str, Tensor]:
+    """The feature maps of the probe image at each resolution, by tag."""
+    maps = feature_maps(network, probe, precision)
+    return {f"features/{name}": map_grid(layer_maps) for name, layer_maps in maps.items()}
+
+
+ImageDiagram = Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
+ScalarDiagram = Callable[[nn.Module, Iterable[Tensor], str], dict[str, float]]
+
+# Images of the network, drawn before the first step, after epochs 1, 2, 4, 8, ... and after the last one. Each function
+# takes the network, one normalised validation image (1, C, H, W) and the precision; it returns uint8 (C, H, W) by tag.
+IMAGE_DIAGRAMS: list[ImageDiagram] = [kernel_images, feature_images]
+# Numbers of the network after every epoch. Each function takes the network, batches of normalised validation images
+# (N, C, H, W) and the precision; it returns values by tag. The curves of the routing come beside, as they are also rows
+# of a file.
+SCALAR_DIAGRAMS: list[ScalarDiagram] = []
