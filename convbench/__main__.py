@@ -22,7 +22,7 @@ convbench - swap the convolution, keep everything else equal, and measure
 
 {commands}
 
-A first run, half a minute on two CPU cores:
+A first run, less than a minute on two CPU cores:
   convbench train conv=weighted_sum epochs=3
 
 The options of a command:   convbench COMMAND --help

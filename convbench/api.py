@@ -18,8 +18,8 @@ from convbench.errors import UserError
 from convbench.experiment.evaluation import Evaluation, Transform
 from convbench.report.comparison import make_report
 from convbench.report.settings import default_settings
-from convbench.run_folders.folder import RunFolder
 from convbench.run_folders.record import RunRecord
+from convbench.run_folders.run_folder import RunFolder
 
 
 def swap_convs(

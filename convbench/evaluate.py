@@ -9,7 +9,9 @@ def evaluate(config: DictConfig) -> None:
     """Evaluate the network on a split of its data set, or predict a folder of unlabelled images."""
     from convbench.experiment.evaluation import Evaluation  # imports PyTorch (seconds)
 
-    evaluation = Evaluation.of(config.run, config.checkpoint, config.engine.device, config.data.root, config.datasets)
+    evaluation = Evaluation.from_folder(
+        config.run, config.checkpoint, config.engine.device, config.data.root, config.datasets
+    )
     if config.images is None:
         evaluation.measure(config.split, tuple(config.columns), config.strip_suffix)
     else:

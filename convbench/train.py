@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from convbench.cli.main import run_command
 from convbench.config import torchrun
 from convbench.experiment.lifecycle import execute_run, resume_run, start_run
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from convbench.sweeps.jobs import run_job
 
 log = logging.getLogger("convbench")

@@ -44,11 +44,11 @@ from convbench.config.resolvers import register_resolvers  # noqa: E402
 from convbench.convs.base import Conv2dBase  # noqa: E402
 from convbench.convs.factory import conv_factory  # noqa: E402
 from convbench.engine.device import describe_device  # noqa: E402
-from convbench.engine.evaluation import evaluate  # noqa: E402
+from convbench.engine.scoring import evaluate  # noqa: E402
 from convbench.experiment.composition import compose  # noqa: E402
 from convbench.experiment.training import Training, build_training  # noqa: E402
 from convbench.files import to_json  # noqa: E402
-from convbench.tuning.clock import in_turns  # noqa: E402
+from convbench.tuning.clock import time_interleaved  # noqa: E402
 from convbench.tuning.implementations import medians, training_call  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def convolutions() -> Rows:
             for conv, overrides in CONVS.items()
         }
         calls = {conv: partial(loop.steps, 8) for conv, loop in loops.items()}
-        times = in_turns(calls, CPU, rounds=9)
+        times = time_interleaved(calls, CPU, rounds=9)
     seconds = {conv: [second / 8 for second in found.seconds] for conv, found in times.items()}
     return {"seconds_per_step": seconds, "times_standard": ratio(seconds["standard"], seconds["weighted_sum"])}
 
@@ -161,7 +161,7 @@ def tuned(rounds: int = 15) -> Rows:
                 copied = copy.deepcopy(conv)
                 copied.use(best if option == "auto" else option)
                 calls[option] = training_call(copied, x, "none")
-            measured = in_turns(calls, CPU, rounds)
+            measured = time_interleaved(calls, CPU, rounds)
             layers[f"{layer.count} x {layer}"] = {option: times.median for option, times in measured.items()}
             for option, times in measured.items():
                 sums[option] = sums.get(option, np.zeros(rounds)) + layer.count * np.array(times.seconds)
@@ -296,7 +296,7 @@ def evaluation() -> Rows:
         "without gradients": partial(usual, torch.no_grad),
         "convbench: and read once": partial(evaluate, network, val_batches, "none"),
     }
-    times = in_turns(calls, CPU, rounds=7)
+    times = time_interleaved(calls, CPU, rounds=7)
     slow = times["with gradients, reading each batch's score"].seconds
     return {
         name: {"images_per_second": len(val_batches.split) / found.median, "times": ratio(slow, found.seconds)}

@@ -105,7 +105,13 @@ def rows() -> list[str]:
 def terminal() -> list[str]:
     """The console output of a run: its log without the time and level of each line."""
     lines = (ROOT / "docs" / "terminal.txt").read_text().splitlines()
-    return ["```", f"$ python -m convbench.train {' '.join(EXPERIMENTS[SHOWN][1])}", *lines, "```"]
+    folder = (RUNS / SHOWN).relative_to(ROOT)
+    return [
+        "```",
+        f"$ python -m convbench.train {' '.join(EXPERIMENTS[SHOWN][1])} hydra.run.dir={folder}",
+        *lines,
+        "```",
+    ]
 
 
 if __name__ == "__main__":

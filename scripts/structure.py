@@ -1,7 +1,7 @@
 """Count what shows how the code is organised, and write it into docs/architecture.md: `python scripts/structure.py`.
 
 Modules at the top of the package, import circles, imports against the order of the rooms, the longest function and the
-longest file. `--before REVISION` counts an earlier state of the repository as well, and keeps it in docs/structure.json.
+longest file. `--before REVISION` counts an earlier revision as well, and keeps its numbers in docs/structure.json.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def count(package: Path, order: list[set[str]]) -> dict[str, Any]:
     graph = imports(package)
     return {
         "modules at the top of the package": len([path for path in package.glob("*.py") if path.stem != "__init__"]),
-        "of these, commands": len(order[0] & {path.stem for path in package.glob("*.py")}),
+        "of these, commands": len(order[0] & {path.stem for path in package.glob("*.py")} - {"__main__"}),
         "rooms (sub-packages)": len([path for path in package.iterdir() if (path / "__init__.py").exists()]),
         "import circles": circles(graph),
         "imports against the order of the rooms": upward(graph, order),
@@ -128,7 +128,8 @@ def of_revision(revision: str) -> dict[str, Any]:
         ["git", "archive", revision, "convbench"], cwd=ROOT, check=True, capture_output=True
     ).stdout
     with tempfile.TemporaryDirectory() as folder:
-        tarfile.open(fileobj=io.BytesIO(archive)).extractall(folder, filter="data")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder, filter="data")
         return count(Path(folder) / "convbench", [set(layer.split()) for layer in EARLIER])
 
 

@@ -92,7 +92,7 @@ def share_of_verdicts(counts: Counts, images: int, test: str, is_paired: bool) -
             Measured({seed: 100 * int(count) / images for seed, count in enumerate(first)}, images),
             Measured({seed: 100 * int(count) / images for seed, count in zip(seeds, second, strict=True)}, images),
         )
-        positives += judge([pair], test)[0].is_real
+        positives += judge([pair], test)[0].is_significant
     return positives / len(counts[0])
 
 

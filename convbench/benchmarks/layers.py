@@ -16,7 +16,7 @@ from convbench.engine.device import AUTOCAST
 from convbench.engine.memory import peak_memory_of
 from convbench.errors import UserError
 from convbench.models.resnet import ResNet
-from convbench.tuning.clock import in_turns, seconds
+from convbench.tuning.clock import seconds, time_interleaved
 from convbench.tuning.implementations import training_call
 
 _FORMATS = {"channels_last": torch.channels_last, "channels_first": torch.contiguous_format}
@@ -200,7 +200,7 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
         return None
     memory = peak_memory_of(call, device)
     most_rounds = max(3, round(_SECONDS / max(seconds(call, device), 1e-6)))
-    times = in_turns({"": call}, device, min(rounds, most_rounds))[""]
+    times = time_interleaved({"": call}, device, min(rounds, most_rounds))[""]
     passes = 3 if plan.direction == "training" else 1  # a backward pass has about twice the work of a forward pass
     flops, traffic = (passes * amount for amount in _flops_and_bytes(plan, batch))
     return Case(

@@ -29,7 +29,7 @@ from convbench.files import write_json
 from convbench.loggers.console import Console
 from convbench.loggers.sink import RunStart
 from convbench.loggers.tensorboard import TensorBoard
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from convbench.terminal import table
 from convbench.tuning.clock import Times
 from convbench.tuning.implementations import choose_implementations

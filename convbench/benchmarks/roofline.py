@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from convbench.engine.device import AUTOCAST
-from convbench.tuning.clock import in_turns
+from convbench.tuning.clock import time_interleaved
 
 _SIDE = {"cuda": 8192}  # rows and columns of the square matrices, by device type
 _DEFAULT_SIDE = 1024
@@ -45,7 +45,7 @@ def measure_roofline(device: torch.device, precision: str, rounds: int = 7) -> R
     dtype = AUTOCAST[precision]
     if dtype is not None:
         a, b = a.to(dtype), b.to(dtype)
-    times = in_turns({"product": lambda: a @ b, "copy": lambda: target.copy_(source)}, device, rounds)
+    times = time_interleaved({"product": lambda: a @ b, "copy": lambda: target.copy_(source)}, device, rounds)
     return Roofline(
         flops=2 * side**3 / times["product"].median,
         bandwidth=2 * source.numel() * source.element_size() / times["copy"].median,

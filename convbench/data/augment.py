@@ -16,7 +16,7 @@ from convbench.seeding import stable_seed, stream
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentationParameters:
     """Random augmentation parameters of n samples; every field is int64 `(n,)`.
 
     Attributes:
@@ -31,12 +31,14 @@ class Draws:
     cut_top: Tensor
     cut_left: Tensor
 
-    def to(self, device: torch.device) -> "Draws":
+    def to(self, device: torch.device) -> "AugmentationParameters":
         """The same parameters on another device."""
-        return Draws(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return AugmentationParameters(
+            *(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self))
+        )
 
-    def __getitem__(self, part: slice | Tensor) -> "Draws":
-        return Draws(*(getattr(self, field.name)[part] for field in fields(self)))
+    def __getitem__(self, part: slice | Tensor) -> "AugmentationParameters":
+        return AugmentationParameters(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 class Augment:
@@ -94,7 +96,7 @@ class Augment:
                 f"give at most {image_size - 1} (augment.crop_padding) or augment.padding_mode=zero"
             )
 
-    def draw(self, count: int, image_size: int, seed: int, epoch: int) -> Draws:
+    def draw(self, count: int, image_size: int, seed: int, epoch: int) -> AugmentationParameters:
         """Draw the augmentation parameters of all samples of an epoch.
 
         Each augmentation has its own random stream, so that enabling one of them does not change the others.
@@ -110,7 +112,7 @@ class Augment:
             return torch.randint(low, high, (count,), generator=stream(seed, name, epoch))
 
         pad, half = self.crop_padding, self.cutout // 2
-        return Draws(
+        return AugmentationParameters(
             down=integers("crop down", -pad, pad + 1),
             right=integers("crop right", -pad, pad + 1),
             mirrored=integers("flip", 0, 2) if self.flip else torch.zeros(count, dtype=torch.int64),
@@ -166,7 +168,7 @@ class Renderer:
         scale = 1.0 / (255.0 * torch.tensor(std))
         self.scale = scale.view(1, -1, 1, 1).to(device)
         self.shift = (-torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1).to(device)
-        self._render: Callable[[Tensor, Tensor, Draws], Tensor] = self._augmented
+        self._render: Callable[[Tensor, Tensor, AugmentationParameters], Tensor] = self._augmented
 
     def compile(self) -> None:
         """Fuse shuffle, augmentation and normalisation into one kernel, which is compiled at the next batch."""
@@ -176,7 +178,7 @@ class Renderer:
         """Normalise uint8 `images[rows]` to float32 `(n, C, H, W)`."""
         return self._normalised(images.index_select(0, rows))
 
-    def augmented(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
+    def augmented(self, images: Tensor, rows: Tensor, draws: AugmentationParameters) -> Tensor:
         """Crop, flip, blank and normalise uint8 `images[rows]` to float32 `(n, C, H, W)`.
 
         Args:
@@ -186,7 +188,7 @@ class Renderer:
         """
         return self._render(images, rows, draws)
 
-    def _augmented(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
+    def _augmented(self, images: Tensor, rows: Tensor, draws: AugmentationParameters) -> Tensor:
         channels, size = images.shape[1], images.shape[2]
         target = torch.arange(size, device=images.device)
         # For each target row, (n, H), and each target column, (n, W), the index in the padded image, relative to the

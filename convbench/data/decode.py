@@ -104,7 +104,7 @@ def _decode(source: Path | Image.Image, image_size: int, channels: int, value_ra
             pixels = Pixels.read(source, smallest=2 * image_size, value_range=value_range)
         else:
             pixels = Pixels(ImageOps.exif_transpose(source), value_range=value_range)
-        plain = pixels.on_white("RGB" if channels == 3 else "L")
+        plain = pixels.on_white_background("RGB" if channels == 3 else "L")
         if plain.size != size:
             plain = ImageOps.fit(plain, size, Image.Resampling.BILINEAR)
         return np.asarray(plain)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from convbench.data.cache import TensorCache
-from convbench.data.copies import warn_of_copies
 from convbench.data.decode import decode_files
+from convbench.data.duplicates import warn_about_duplicates
 from convbench.data.layout import Layout, check_layout, scan
-from convbench.data.listing import ImageFile, LeftOut, read_folder
+from convbench.data.listing import ImageFile, SkippedEntries, read_folder
 from convbench.data.normalisation import check_statistics, given_or_computed
 from convbench.data.pixels import check_value_range
 from convbench.data.split import check_fraction, stratified_split
@@ -128,7 +128,7 @@ class Folder:
 
         splits = self._add_missing_splits(found, layout)
         if not self.on_disk:  # the check reads all pixels, which takes too long for large data sets
-            warn_of_copies(str(self.root), splits)
+            warn_about_duplicates(str(self.root), splits)
         mean, std = given_or_computed(self.mean, self.std, splits["train"].images, splits["train"].indices)
         return Splits(splits["train"], splits["val"], splits.get("test"), mean, std, self.on_disk)
 
@@ -235,7 +235,7 @@ def load_images(
         raise UserError(f"there is no folder {path.absolute()}; give a folder of images (images)")
     found = read_folder(path)
     names = [file.name for file in found.images]
-    left_out = LeftOut(found.left_out.names | {"subfolders": found.folders})
+    left_out = SkippedEntries(found.left_out.names | {"subfolders": found.folders})
     if not names:
         skipped = f", only {left_out}" if str(left_out) else ""
         raise UserError(f"{path.absolute()} contains no images{skipped}; give a folder of images (images)")

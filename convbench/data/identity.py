@@ -132,7 +132,7 @@ def identify(spec: ImageSpec, loaded: Splits) -> Identity:
     )
 
 
-class KnownSource:
+class RecordedSource:
     """Source that delivers exactly the images and splits that a run was trained with, or raises an error.
 
     Args:

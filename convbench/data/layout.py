@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convbench.data.decode import EXTENSIONS
-from convbench.data.listing import BROKEN, HIDDEN, Contents, ImageFile, LeftOut, read_folder
+from convbench.data.listing import BROKEN, HIDDEN, Contents, ImageFile, SkippedEntries, read_folder
 from convbench.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,7 @@ class Layout:
     classes: tuple[str, ...]
     groups: dict[str, Group]
     flat: bool
-    left_out: LeftOut
+    left_out: SkippedEntries
     advice: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
@@ -91,7 +91,7 @@ def scan(root: Path, hint: str, layout: str = "auto") -> Layout:
         ) from error
     if not exists:
         raise UserError(f"there is no folder {root.absolute()} (data.root): {hint}")
-    top, left_out = read_folder(root), LeftOut()
+    top, left_out = read_folder(root), SkippedEntries()
     if _is_flat(root, top.folders, layout):
         classes = _classes(root, top, left_out)
         return Layout(classes, {"train": _labelled(root, "", classes, classes, left_out)}, True, left_out)
@@ -151,7 +151,7 @@ def _rename(name: str) -> str:
     return f"rename '{name}' to '{_intended_split(name)}'"
 
 
-def _classes(folder: Path, found: Contents, left_out: LeftOut) -> tuple[str, ...]:
+def _classes(folder: Path, found: Contents, left_out: SkippedEntries) -> tuple[str, ...]:
     """Names of the class folders; other entries of the folder are added to `left_out`."""
     if not found.folders:
         raise UserError(f"{folder.absolute()} contains no class folders (data.root)")
@@ -164,7 +164,7 @@ def _classes(folder: Path, found: Contents, left_out: LeftOut) -> tuple[str, ...
     return tuple(found.folders)
 
 
-def _add_other_entries(found: Contents, left_out: LeftOut) -> None:
+def _add_other_entries(found: Contents, left_out: SkippedEntries) -> None:
     """Add the entries next to class folders to `left_out`, except files such as lists of labels, which are expected."""
     left_out.add("images outside class folders", [file.name for file in found.images])
     for kind in (HIDDEN, BROKEN):
@@ -191,7 +191,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-def _labelled(root: Path, prefix: str, found: Sequence[str], classes: Sequence[str], left_out: LeftOut) -> Group:
+def _labelled(root: Path, prefix: str, found: Sequence[str], classes: Sequence[str], left_out: SkippedEntries) -> Group:
     files, labels = [], []
     for name in found:
         inside = read_folder(root / prefix / name, f"{prefix}{name}/")
@@ -210,7 +210,7 @@ def _labelled(root: Path, prefix: str, found: Sequence[str], classes: Sequence[s
     return Group(files, labels)
 
 
-def _unlabelled(root: Path, split: str, found: Contents, left_out: LeftOut) -> Group:
+def _unlabelled(root: Path, split: str, found: Contents, left_out: SkippedEntries) -> Group:
     if not found.images:
         raise UserError(f"{(root / split).absolute()} contains no images (data.root)")
     left_out.update(found.left_out)

@@ -35,7 +35,7 @@ class ImageFile(NamedTuple):
 
 
 @dataclass
-class LeftOut:
+class SkippedEntries:
     """Names of the skipped files and folders, by kind."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class LeftOut:
         """Add names of one kind."""
         self.names.setdefault(kind, []).extend(names)
 
-    def update(self, other: "LeftOut") -> None:
+    def update(self, other: "SkippedEntries") -> None:
         """Add all names of another record."""
         for kind, names in other.names.items():
             self.add(kind, names)
@@ -66,7 +66,7 @@ class Contents:
 
     images: list[ImageFile]
     folders: list[str]
-    left_out: LeftOut
+    left_out: SkippedEntries
 
 
 def read_folder(folder: Path, prefix: str = "") -> Contents:
@@ -79,7 +79,7 @@ def read_folder(folder: Path, prefix: str = "") -> Contents:
     Raises:
         UserError: if the folder cannot be read.
     """
-    images, folders, left_out = [], [], LeftOut()
+    images, folders, left_out = [], [], SkippedEntries()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

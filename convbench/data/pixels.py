@@ -93,7 +93,7 @@ class Pixels:
         """Whether pixels may be transparent, by an alpha channel, a palette or a transparent colour."""
         return bool(self.image.has_transparency_data)
 
-    def on_white(self, mode: str) -> Image.Image:
+    def on_white_background(self, mode: str) -> Image.Image:
         """Convert the image to mode `L` or `RGB`, with a white background behind transparent pixels.
 
         Raises:
@@ -116,13 +116,13 @@ class Pixels:
         """
         image, mode = self.image, ("L" if self.image.mode in _GREY_MODES else "RGB")
         if self.is_deep:
-            grey = Image.fromarray(np.rint(255 * self.shares_of_white()).astype(np.uint8))
+            grey = Image.fromarray(np.rint(255 * self.to_unit_range()).astype(np.uint8))
             return Image.merge("LA", (grey, self._deep_alpha())) if self.has_transparency else grey
         if not self.has_transparency:
             return image.convert(mode)
         return self._with_8_bit_transparency().convert(f"{mode}A")
 
-    def shares_of_white(self) -> np.ndarray:
+    def to_unit_range(self) -> np.ndarray:
         """Convert a deep image to float64 `(H, W)` from 0 (black) to 1 (white); values outside are clipped.
 
         Raises:

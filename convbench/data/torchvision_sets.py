@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convbench.data.copies import warn_of_copies
 from convbench.data.download import download
+from convbench.data.duplicates import warn_about_duplicates
 from convbench.data.folder import check_size
 from convbench.data.normalisation import check_statistics, given_or_computed
 from convbench.data.split import check_fraction, stratified_split
@@ -114,7 +114,7 @@ class TorchvisionSet:
         mean, std = given_or_computed(self.mean, self.std, images, train.indices)
         images, labels = self._read(train=False)
         test = Split(images, labels, torch.arange(len(images)), [f"test/{row:05d}" for row in range(len(images))])
-        warn_of_copies(self.dataset, {"train": train, "val": val, "test": test})
+        warn_about_duplicates(self.dataset, {"train": train, "val": val, "test": test})
         return Splits(train, val, test, mean, std)
 
     def _read(self, train: bool) -> tuple[Tensor, Tensor]:

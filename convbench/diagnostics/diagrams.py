@@ -12,7 +12,7 @@ from convbench.data.resident import EvalBatches
 from convbench.diagnostics.grids import enlarged, kernel_grid, map_grid
 from convbench.diagnostics.inspection import Routing, feature_maps, first_kernels, routing
 from convbench.loggers.sink import EpochRow, Sink
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 
 log = logging.getLogger("convbench")
 

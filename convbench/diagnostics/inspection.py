@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbench.engine.device import autocast
-from convbench.engine.evaluation import evaluating
+from convbench.engine.scoring import evaluating
 
 MAPS = 32  # maximum number of feature maps of a layer
 SIDE = 4  # minimum height and width of a feature map, in pixels

@@ -51,7 +51,7 @@ class Picture:
         try:
             pixels = Pixels.read(path)
             if pixels.is_deep and not pixels.has_transparency:
-                grey = np.rint(65535 * pixels.shares_of_white()).astype(np.float32)
+                grey = np.rint(65535 * pixels.to_unit_range()).astype(np.float32)
                 return cls(torch.from_numpy(grey)[None], top=65535)
             image = pixels.in_8_bits()
         except PixelError as error:

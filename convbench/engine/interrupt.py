@@ -32,7 +32,7 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def pass_on(stop: BaseException) -> None:
+def call_batch_handler(stop: BaseException) -> None:
     """Call the handler of the batch system, now that the checkpoint is written.
 
     Args:

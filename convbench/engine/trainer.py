@@ -11,12 +11,12 @@ from torch import Tensor
 
 from convbench.data.resident import EvalBatches, TrainBatches
 from convbench.engine import checkpoint, distributed
-from convbench.engine.evaluation import evaluate
 from convbench.engine.interrupt import StopRequest
 from convbench.engine.metrics import Score
+from convbench.engine.scoring import evaluate
 from convbench.engine.step import TrainStep
 from convbench.loggers.sink import EpochRow, Sink, StepSummary
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 
 _STOP_CHECK_INTERVAL = 8  # steps between two exchanges of stop requests, if several processes train together
 
@@ -79,8 +79,8 @@ class Trainer:
         progress: The next step and the best epoch so far.
         step_seconds: Mean time of a training step in the fastest epoch, in seconds. Only epochs that this process
             trained from their first step count; None before the first one.
-        is_stopped: Whether a signal asked to stop during the last epoch. The run has finished then, but a sweep must
-            not start further jobs.
+        is_stop_requested: Whether a signal asked to stop during the last epoch. The run has finished then, but a sweep
+            must not start further jobs.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Trainer:
         self.sinks: Sequence[Sink] = ()
         self.progress = TrainingProgress()
         self.step_seconds: float | None = None
-        self.is_stopped = False
+        self.is_stop_requested = False
 
     def resume(self) -> None:
         """Restore the state from the last checkpoint of the run folder.
@@ -135,7 +135,7 @@ class Trainer:
                 self._close_epoch(score, val)
                 if distributed.any_process(stop.requested) and progress.epoch < epochs:
                     raise KeyboardInterrupt
-            self.is_stopped = stop.requested
+            self.is_stop_requested = stop.requested
 
     def _train_epoch(self, stop: StopRequest) -> Score:
         progress, steps = self.progress, len(self.train)

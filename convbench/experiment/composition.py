@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from convbench.config.instantiation import instantiate
 from convbench.data.augment import Augment
-from convbench.data.identity import Identity, KnownSource
+from convbench.data.identity import Identity, RecordedSource
 from convbench.data.types import ImageSpec, Source
 from convbench.engine.device import choose_device, set_up
 from convbench.engine.schedules import Anneal, Schedule
 from convbench.experiment.network import BuiltNetwork, build_network
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from convbench.tuning.compilation import set_compile_cache
 
 log = logging.getLogger("convbench")
@@ -63,7 +63,7 @@ def compose(config: DictConfig, identity: Identity | None = None) -> Composition
     set_up(device, config.engine.threads, config.engine.deterministic)
     source: Source = instantiate(config.data, "data")
     if identity is not None:
-        source = KnownSource(source, identity)
+        source = RecordedSource(source, identity)
     spec = source.spec()
     augment: Augment = instantiate(config.augment, "augment")
     augment.check(spec.image_size)

@@ -6,7 +6,7 @@ from convbench.engine import distributed
 from convbench.engine.device import describe_device
 from convbench.experiment.composition import Composition
 from convbench.experiment.training import Training
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 
 
 def facts(config: DictConfig, folder: RunFolder, composition: Composition, training: Training) -> dict[str, str]:

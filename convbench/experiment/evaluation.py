@@ -22,14 +22,14 @@ from convbench.data.resident import EvalBatches
 from convbench.data.types import ImageSpec, Split
 from convbench.engine import checkpoint
 from convbench.engine.device import describe_device
-from convbench.engine.evaluation import logits_of, score_of
 from convbench.engine.metrics import SplitScore
+from convbench.engine.scoring import logits_of, score_of
 from convbench.errors import UserError
 from convbench.experiment.composition import Composition, compose, recorded_identity
 from convbench.experiment.training import PlacedImages, on_device, place_images
 from convbench.files import atomic_path, open_text, write_json
-from convbench.run_folders.folder import RunFolder
 from convbench.run_folders.provenance import circumstances, differences
+from convbench.run_folders.run_folder import RunFolder
 from convbench.terminal import table
 from convbench.tuning.implementations import use_implementations
 
@@ -138,7 +138,7 @@ class Evaluation:
         return Transform(self.composition.spec, self.renderer, self.config.data.get("value_range"))
 
     @classmethod
-    def of(
+    def from_folder(
         cls, run: str, which: str, device: str, root: str | None = None, datasets: str | None = None
     ) -> "Evaluation":
         """The evaluation of the run in a folder.

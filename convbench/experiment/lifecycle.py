@@ -18,11 +18,11 @@ from convbench.config.naming import config_hash, conv_name
 from convbench.config.options import GROUPS
 from convbench.config.relocation import relocate
 from convbench.config.schema import check
-from convbench.engine.interrupt import pass_on, sigterm_interrupts
+from convbench.engine.interrupt import call_batch_handler, sigterm_interrupts
 from convbench.errors import UserError, find_user_error, reason
 from convbench.files import write_text
-from convbench.run_folders.folder import RunFolder, now
 from convbench.run_folders.provenance import code_digest, versions
+from convbench.run_folders.run_folder import RunFolder, now
 
 log = logging.getLogger("convbench")
 
@@ -124,12 +124,12 @@ def execute_run(config: DictConfig, folder: RunFolder, select_gpu: Callable[[], 
 
             from convbench.experiment.run import TrainingRun  # imports PyTorch (seconds), so after the first line
 
-            is_stopped = TrainingRun(config, folder, began).execute()
+            is_stop_requested = TrainingRun(config, folder, began).execute()
         folder.update_results(ended_at=now())
     except (KeyboardInterrupt, SystemExit) as stop:
         _record_end(folder, "interrupted", "stopped by a signal", began)
         log.info("interrupted; to continue: python -m convbench.train resume=%s", shlex.quote(str(folder.path)))
-        pass_on(stop)
+        call_batch_handler(stop)
         raise
     except BaseException as error:
         name = "traceback.txt" if folder.writes else f"traceback_{torchrun.rank()}.txt"
@@ -137,7 +137,7 @@ def execute_run(config: DictConfig, folder: RunFolder, select_gpu: Callable[[], 
         can_be_resumed = has_checkpoint and find_user_error(error) is not None
         _record_end(folder, "interrupted" if can_be_resumed else "failed", reason(error), began)
         raise
-    return is_stopped
+    return is_stop_requested
 
 
 def _record_end(folder: RunFolder, status: str, error: str, began: float) -> None:

@@ -14,17 +14,17 @@ from convbench.data.identity import identify
 from convbench.diagnostics.diagrams import Diagrams
 from convbench.engine import checkpoint, distributed
 from convbench.engine.device import describe_device
-from convbench.engine.evaluation import evaluate
 from convbench.engine.memory import peak_memory, reset_peak_memory
 from convbench.engine.metrics import SplitScore
+from convbench.engine.scoring import evaluate
 from convbench.engine.trainer import EVALUATION_ADVICE, Trainer, check_finite
 from convbench.experiment.composition import Composition, compose, recorded_identity
 from convbench.experiment.description import choices, facts, final_scores
 from convbench.experiment.training import EarlierChoices, Training, build_training
 from convbench.loggers.results import Results
 from convbench.loggers.sink import RunStart, Sink
-from convbench.run_folders.folder import RunFolder
 from convbench.run_folders.provenance import circumstances, differences, implementations_text
+from convbench.run_folders.run_folder import RunFolder
 from convbench.tuning.compilation import record_compilation
 
 log = logging.getLogger("convbench")
@@ -89,7 +89,7 @@ class TrainingRun:
                 chosen, scores = choices(self.config, self.folder), final_scores(self.folder)
                 for sink in sinks:
                     sink.on_run_end(chosen, scores)
-        return trainer.is_stopped
+        return trainer.is_stop_requested
 
     def _record_composition(self, composition: Composition) -> None:
         """Write the name and the costs of the network to the results."""

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict
 
 from convbench.loggers.sink import EpochRow, Sink
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 
 
 class Results(Sink):
@@ -21,7 +21,7 @@ class Results(Sink):
     def __init__(self, folder: RunFolder, began: float, epochs_done: int) -> None:
         self.folder = folder
         self.began = began
-        self.rows = folder.keep_metrics(epochs_done)
+        self.rows = folder.truncate_metrics(epochs_done)
 
     def on_epoch_end(self, row: EpochRow, images_seen: int, is_best: bool) -> None:
         """Add the row of an epoch, and update the losses, the speed and, if `is_best`, the best epoch."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from convbench.report import computation
-from convbench.report.measured import SPLITS, accuracies, compared_split, images_of, is_share
+from convbench.report.measured import SPLITS, accuracies, compared_split, image_count, is_valid_accuracy
 from convbench.report.variants import Comparison, Variant
 from convbench.report.verdicts import is_at_chance
-from convbench.report.wording import MOST_NAMED, named
+from convbench.report.wording import MAX_NAMED, named
 from convbench.run_folders.record import RunRecord
 
 
@@ -30,10 +30,10 @@ def caveats(comparison: Comparison, runs: Sequence[RunRecord]) -> list[str]:
 
 def _unfinished_runs(runs: Sequence[RunRecord]) -> Iterator[str]:
     unfinished = [run for run in runs if run.status != "finished"]
-    for run in unfinished[:MOST_NAMED]:
+    for run in unfinished[:MAX_NAMED]:
         yield f"{run.folder.name} is left out: {run.status}" + (f", {run.error}" if run.error else "")
-    if len(unfinished) > MOST_NAMED:
-        yield f"{len(unfinished) - MOST_NAMED} more runs are left out: they are not finished"
+    if len(unfinished) > MAX_NAMED:
+        yield f"{len(unfinished) - MAX_NAMED} more runs are left out: they are not finished"
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _accuracies(comparison: Comparison) -> Iterator[str]:
     """Warn of runs without a valid accuracy, accuracies at the level of chance and constant predictions."""
     split = compared_split(comparison.variants)
     finished = [run for variant in comparison.variants for run in variant.finished.values()]
-    without = [run.folder.name for run in finished if not is_share(run.score(split, "accuracy"))]
+    without = [run.folder.name for run in finished if not is_valid_accuracy(run.score(split, "accuracy"))]
     if without:
         yield (
             f"no accuracy from 0 to 1 on the {SPLITS[split]} images, so these runs are left out of the accuracies: "
@@ -124,7 +124,7 @@ def _incomplete_records(comparison: Comparison) -> Iterator[str]:
     """Warn of runs of older versions, whose records lack the number of images or how the run was computed."""
     split = compared_split(comparison.variants)
     runs = [run for variant in comparison.variants for run in variant.finished.values()]
-    uncounted = [run.folder.name for run in runs if images_of(run, split) is None]
+    uncounted = [run.folder.name for run in runs if image_count(run, split) is None]
     if uncounted:
         yield (
             f"the records do not state the number of {SPLITS[split]} images, so only the variation between seeds is "

@@ -84,11 +84,11 @@ class Column:
         if not self.has_spread:
             return winner if means[id(winner)] != means[id(second)] else None
         # In most columns this first test fails, so hundreds of variants need not all be compared.
-        if not all(verdict.is_real for verdict in self._judge([(second, winner)], test)):
+        if not all(verdict.is_significant for verdict in self._judge([(second, winner)], test)):
             return None
         pairs = pairs_of(ranked)
         verdicts = self._judge(pairs, test)
-        is_first = all(verdict.is_real for pair, verdict in zip(pairs, verdicts, strict=True) if winner in pair)
+        is_first = all(verdict.is_significant for pair, verdict in zip(pairs, verdicts, strict=True) if winner in pair)
         return winner if is_first else None
 
     def _judge(self, pairs: Sequence[tuple[Variant, Variant]], test: str) -> list[Verdict]:
@@ -97,7 +97,7 @@ class Column:
 
 def _result(score: str, factor: float = 1.0) -> Callable[[Variant], Measured]:
     """Return a function that reads a number from the results of each run of a variant and multiplies it by `factor`."""
-    return lambda variant: Measured({seed: factor * value for seed, value in variant.of_each(score).items()})
+    return lambda variant: Measured({seed: factor * value for seed, value in variant.values_by_seed(score).items()})
 
 
 def _accuracy(score: str) -> Callable[[Variant], Measured]:

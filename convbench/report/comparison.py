@@ -17,7 +17,7 @@ from convbench.report.statistics import estimate
 from convbench.report.variants import Comparison, Variant, sort_into_variants
 from convbench.run_folders.record import check_keys, find_runs
 
-MOST_CURVES = 40  # maximum number of variants whose curves are drawn: those with the best accuracy
+MAX_CURVES = 40  # maximum number of variants whose curves are drawn: those with the best accuracy
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
     split = compared_split(variants)
     points = pareto_points(variants, split)
     by_accuracy = sorted(range(len(variants)), key=lambda index: -(points[index].mean or 0.0))
-    drawn = sorted(by_accuracy[:MOST_CURVES])
+    drawn = sorted(by_accuracy[:MAX_CURVES])
     curves = {index: curve for index in drawn if (curve := learning_curve(variants[index])) is not None}
     routing = {index: layers for index in drawn if (layers := routing_curves(variants[index]))}
     return Report(
@@ -120,8 +120,8 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
             *(f"{folder} cannot be read: {reason}" for folder, reason in found.broken),
             *caveats(comparison, found.runs),
             *(
-                [f"figures show only the {MOST_CURVES} variants with the best accuracy, out of {len(variants)}"]
-                if len(variants) > MOST_CURVES
+                [f"figures show only the {MAX_CURVES} variants with the best accuracy, out of {len(variants)}"]
+                if len(variants) > MAX_CURVES
                 else []
             ),
         ],

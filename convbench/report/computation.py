@@ -7,8 +7,8 @@ The module has no list of keys, so keys that a later version adds are compared a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from convbench.report.variants import Comparison, incidental_of_engine
-from convbench.report.wording import MOST_NAMED, named
+from convbench.report.variants import Comparison, ignored_engine_keys
+from convbench.report.wording import MAX_NAMED, named
 from convbench.run_folders.record import RunRecord
 
 _FIRST_EPOCH = "from_epoch"  # the epoch at which an entry begins, which says nothing of how it was computed
@@ -36,7 +36,7 @@ def caveats(comparison: Comparison) -> Iterator[str]:
 
 def _parts(run: RunRecord) -> list[dict[str, str]]:
     """Return key -> value as text for each part of a run; for older runs with the engine keys of its configuration."""
-    more = {} if run.records_parts else incidental_of_engine(run.config)
+    more = {} if run.records_parts else ignored_engine_keys(run.config)
     return [{key: _text(value) for key, value in (part | more).items() if key != _FIRST_EPOCH} for part in run.parts()]
 
 
@@ -54,15 +54,15 @@ def _differing(parts: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
 
 
 def _sentences(subjects: Sequence[tuple[str, dict[str, list[str]]]]) -> Iterator[str]:
-    """Yield a sentence for each subject with differing keys, at most `MOST_NAMED`, and the number of further ones."""
+    """Yield a sentence for each subject with differing keys, at most `MAX_NAMED`, and the number of further ones."""
     uneven = [(subject, differing) for subject, differing in subjects if differing]
-    for subject, differing in uneven[:MOST_NAMED]:
+    for subject, differing in uneven[:MAX_NAMED]:
         keys = "; ".join(
             f"{key} ({named([_shortened(value) for value in values])})" for key, values in differing.items()
         )
         yield f"{subject} were computed alike, so accuracies, seconds and memory may differ for that reason: {keys}"
-    if len(uneven) > MOST_NAMED:
-        yield f"{len(uneven) - MOST_NAMED} more were not computed alike either"
+    if len(uneven) > MAX_NAMED:
+        yield f"{len(uneven) - MAX_NAMED} more were not computed alike either"
 
 
 def _shortened(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from convbench.report.variants import Variant
 from convbench.run_folders.record import RunRecord
 
-MOST_POINTS = 200  # maximum number of points of a curve; a screen does not resolve more
+MAX_POINTS = 200  # maximum number of points of a curve; a screen does not resolve more
 
 X_AXES = {
     "epochs": "epoch",
@@ -89,10 +89,10 @@ def routing_curves(variant: Variant) -> list[Curve]:
 
 
 def _drawn_rows(epochs: int) -> list[int]:
-    """Indices of the rows to draw: evenly spaced, at most `MOST_POINTS`, with the first and the last one."""
-    if epochs <= MOST_POINTS:
+    """Indices of the rows to draw: evenly spaced, at most `MAX_POINTS`, with the first and the last one."""
+    if epochs <= MAX_POINTS:
         return list(range(epochs))
-    return sorted({round(index * (epochs - 1) / (MOST_POINTS - 1)) for index in range(MOST_POINTS)})
+    return sorted({round(index * (epochs - 1) / (MAX_POINTS - 1)) for index in range(MAX_POINTS)})
 
 
 def _axes(run: RunRecord, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ from convbench.report.measured import SPLITS, accuracies, compared_split
 from convbench.report.settings import Settings
 from convbench.report.statistics import SIGNIFICANT, seeds_needed
 from convbench.report.variants import Comparison
-from convbench.report.verdicts import FEWEST_IMAGES, Verdict, judge, least_half_width, least_p, pairs_of
+from convbench.report.verdicts import MIN_IMAGES, Verdict, judge, min_half_width, min_p, pairs_of
 
 _MAX_FINDINGS = 40
 _TESTS = {
@@ -55,7 +55,7 @@ class _Sentence:
         """The sentence, without its full stop."""
         if self.verdict.obstacle is not None:
             return self._no_verdict()
-        if self.verdict.is_real:
+        if self.verdict.is_significant:
             return self._better_or_worse()
         return f"{self._not_distinguishable()}; {self._sample_size()}"
 
@@ -78,9 +78,9 @@ class _Sentence:
         """The reason why a difference that is significant over seeds is no finding; otherwise empty."""
         if self.verdict.seeds.p is None or self.verdict.seeds.p >= SIGNIFICANT:
             return ""
-        if self.images is not None and least_p(self.mean, self.images) >= SIGNIFICANT:
+        if self.images is not None and min_p(self.mean, self.images) >= SIGNIFICANT:
             count = abs(self.mean) * self.images / 100
-            fewest = f"fewer than {FEWEST_IMAGES} can be due to chance for any number of seeds"
+            fewest = f"fewer than {MIN_IMAGES} can be due to chance for any number of seeds"
             return f", which is {count:.3g} images, and {fewest}"
         if self.verdict.p is not None and self.verdict.p < SIGNIFICANT and self.tests > 1:
             return f", but it is one of {self.tests} comparisons"
@@ -94,7 +94,7 @@ class _Sentence:
             return f"at least {needed:,} test images are needed to detect {wanted:g} points, for any number of seeds"
         # The interval of a verdict combines two independent parts. The part of the test images is subtracted here, as
         # only the other part shrinks with the number of seeds.
-        from_images = 0.0 if self.images is None else least_half_width(wanted, self.images)
+        from_images = 0.0 if self.images is None else min_half_width(wanted, self.images)
         seeds = seeds_needed(deviation, math.sqrt(wanted**2 - from_images**2))
         count = None if seeds is None else max(seeds, self.verdict.seeds.fewest)
         if count is not None and count <= self.n:
@@ -104,7 +104,7 @@ class _Sentence:
 
     def _images_needed(self) -> int | None:
         """The number of test images for which `settings.difference` can be significant; None if there are enough."""
-        needed = math.ceil(100 * FEWEST_IMAGES / self.settings.difference)
+        needed = math.ceil(100 * MIN_IMAGES / self.settings.difference)
         return needed if self.images is not None and self.images < needed else None
 
     def _no_verdict(self) -> str:

@@ -41,9 +41,9 @@ def accuracies(variant: Variant, score: str) -> Measured:
     values, images = {}, []
     for seed, run in variant.finished.items():
         share = run.score(score, "accuracy")
-        if not is_share(share):
+        if not is_valid_accuracy(share):
             continue
-        count = images_of(run, score)
+        count = image_count(run, score)
         if count is not None:
             images.append(count)
             share = (run.score(score, "correct") or round(share * count)) / count
@@ -52,12 +52,12 @@ def accuracies(variant: Variant, score: str) -> Measured:
     return Measured(values, min(images, default=None), 100 / classes if classes else None)
 
 
-def is_share(value: Any) -> TypeGuard[float]:
+def is_valid_accuracy(value: Any) -> TypeGuard[float]:
     """Whether a value can be an accuracy: a finite number from 0 to 1."""
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
 
 
-def images_of(run: RunRecord, score: str) -> int | None:
+def image_count(run: RunRecord, score: str) -> int | None:
     """The number of images on which a score was measured; None for older runs, which do not record it."""
     split = score.rpartition(".")[2]
     count = run.score(score, "images") or run.images(split)

@@ -51,7 +51,7 @@ def pareto_points(variants: Sequence[Variant], split: str) -> list[Point]:
 
 
 def _point(variant: Variant, split: str) -> Point:
-    costs = {cost: estimate(list(by_seed.values())).mean for cost in COSTS if (by_seed := variant.of_each(cost))}
+    costs = {cost: estimate(list(by_seed.values())).mean for cost in COSTS if (by_seed := variant.values_by_seed(cost))}
     values = list(accuracies(variant, split).values.values())
     if not values:
         return Point(costs)

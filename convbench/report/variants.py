@@ -42,7 +42,7 @@ class Variant:
         latest = {run.seed: run for run in runs if run.seed is not None}
         return {seed: latest[seed] for seed in sorted(latest)}
 
-    def of_each(self, score: str) -> dict[int, float]:
+    def values_by_seed(self, score: str) -> dict[int, float]:
         """Seed -> a number of the results of its run; runs without the number are left out.
 
         Args:
@@ -121,7 +121,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def incidental_of_engine(config: Mapping[str, Any]) -> dict[str, Any]:
+def ignored_engine_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the group `engine` that `flatten` leaves out, with their values."""
     return {
         name: value

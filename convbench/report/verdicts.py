@@ -24,7 +24,7 @@ from convbench.report.measured import Measured
 from convbench.report.statistics import DIGITS, SIGNIFICANT, Difference, difference, estimate, holm
 
 ALL_PAIRS = 5  # maximum number of variants for which all pairs are compared
-FEWEST_IMAGES = next(k for k in range(1, 100) if 2 * 0.5**k < SIGNIFICANT)  # smallest significant net difference
+MIN_IMAGES = next(k for k in range(1, 100) if 2 * 0.5**k < SIGNIFICANT)  # smallest significant net difference
 _NORMAL_QUANTILE = float(stats.norm.ppf(1 - SIGNIFICANT / 2))
 
 _T = TypeVar("_T")
@@ -63,7 +63,7 @@ class Verdict:
         return self.seeds.mean + (self.half_width or 0.0)
 
     @property
-    def is_real(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference is significant: the interval excludes 0 and the adjusted p-value is below 5 %."""
         is_clear = self.half_width is not None and self.half_width < abs(self.seeds.mean)
         return is_clear and self.adjusted is not None and self.adjusted < SIGNIFICANT
@@ -89,8 +89,8 @@ def _judge_pair(first: Measured, second: Measured, test: str) -> Verdict:
         obstacle = "at chance"
     half_width, p = seeds.half_width, None if obstacle else seeds.p
     if images is not None:
-        half_width = None if half_width is None else math.hypot(half_width, least_half_width(seeds.mean, images))
-        p = None if p is None else max(p, least_p(seeds.mean, images))
+        half_width = None if half_width is None else math.hypot(half_width, min_half_width(seeds.mean, images))
+        p = None if p is None else max(p, min_p(seeds.mean, images))
     return Verdict(seeds, images, obstacle, half_width, p)
 
 
@@ -114,7 +114,7 @@ def is_at_chance(measured: Measured) -> bool:
     return float(stats.binom.sf(correct - 1, measured.images, measured.chance / 100)) >= SIGNIFICANT
 
 
-def least_p(points: float, images: int) -> float:
+def min_p(points: float, images: int) -> float:
     """The smallest possible p-value of McNemar's exact test on a difference in accuracy.
 
     It is reached if one variant is right on all images on which the two disagree.
@@ -126,8 +126,8 @@ def least_p(points: float, images: int) -> float:
     return min(1.0, 2 * 0.5 ** math.floor(_image_count(abs(points), images)))
 
 
-def least_half_width(points: float, images: int) -> float:
-    """Half the 95 % confidence interval of a difference in accuracy, in percentage points, in the case of `least_p`.
+def min_half_width(points: float, images: int) -> float:
+    """Half the 95 % confidence interval of a difference in accuracy, in percentage points, in the case of `min_p`.
 
     It includes the continuity correction.
 

@@ -10,7 +10,7 @@ from convbench.report.figures import write_figures
 from convbench.report.page import write_page
 from convbench.report.page_data import page_data
 from convbench.report.settings import Settings
-from convbench.report.tensorboard import write_tensorboard
+from convbench.report.tensorboard_curves import write_tensorboard
 from convbench.report.variants import Variant
 from convbench.terminal import table
 

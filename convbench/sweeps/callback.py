@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from convbench.config.naming import config_hash
 from convbench.errors import ExitCode, reason
 from convbench.files import write_json
-from convbench.run_folders.folder import RunFolder, now
 from convbench.run_folders.record import RunRecord, find_runs
+from convbench.run_folders.run_folder import RunFolder, now
 from convbench.sweeps.progress import SweepProgress
 
 log = logging.getLogger("convbench")

@@ -17,9 +17,9 @@ from convbench.config.naming import config_hash
 from convbench.config.relocation import relocate
 from convbench.experiment.lifecycle import execute_run, start_run
 from convbench.files import read_text
-from convbench.run_folders.folder import RunFolder
 from convbench.run_folders.locking import InUseError
 from convbench.run_folders.record import find_runs, read_results
+from convbench.run_folders.run_folder import RunFolder
 from convbench.sweeps.gpu_locks import acquire_gpu
 
 log = logging.getLogger("convbench")
@@ -116,8 +116,8 @@ def _run_locked_job(config: DictConfig, folder: RunFolder) -> float | None:
     else:
         folder.clear()
         start_run(config, folder)
-    is_stopped = execute_run(config, folder, lambda: _select_gpu(config))
-    if is_stopped:
+    is_stop_requested = execute_run(config, folder, lambda: _select_gpu(config))
+    if is_stop_requested:
         raise KeyboardInterrupt
     return folder.record.best_accuracy
 

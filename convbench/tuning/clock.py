@@ -35,7 +35,7 @@ class Times:
         return (upper - lower) / 2 / self.median
 
 
-def in_turns(
+def time_interleaved(
     calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, give_up: float = float("inf")
 ) -> dict[str, Times]:
     """Time several calls in interleaved rounds, so that other load on the machine affects all of them alike.

@@ -77,7 +77,7 @@ def decide_compilation(
         name: Name of the network, under which its measurements are stored.
     """
     if steps < _TRIAL_STEPS or epochs <= _TRIAL_EPOCHS:
-        return Compilation(name, False, f"no, the run is too short ({epochs} epochs, {steps} steps)")
+        return Compilation(name, False, f"no, the run is too short ({epochs} epoch{'s' * (epochs > 1)}, {steps} steps)")
     eager = _eager_seconds(network, batch, precision)
     known = measurements.get(_TOPIC, name) or {}
     if not {"compile", "step"} <= known.keys():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convbench.convs.base import AUTO, Conv2dBase
 from convbench.engine.device import autocast
 from convbench.errors import UserError
-from convbench.tuning.clock import Times, in_turns
+from convbench.tuning.clock import Times, time_interleaved
 from convbench.tuning.measurements import MeasurementCache
 
 _TOPIC = "seconds of implementations"
@@ -105,7 +105,7 @@ def medians(conv: Conv2dBase, x: Tensor, precision: str, rounds: int = _ROUNDS) 
         except UserError:  # the layer is unsupported, or its input is too large for the pure Python loops
             continue
         calls[implementation] = call
-    return in_turns(calls, x.device, rounds, _GIVE_UP)
+    return time_interleaved(calls, x.device, rounds, _GIVE_UP)
 
 
 def training_call(conv: nn.Module, like: Tensor, precision: str, has_gradient: bool = True) -> Callable[[], object]:

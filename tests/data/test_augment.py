@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from convbench.data.augment import Augment, Draws, Renderer, mix_seed
+from convbench.data.augment import Augment, AugmentationParameters, Renderer, mix_seed
 from convbench.errors import UserError
 
 CPU = torch.device("cpu")
@@ -23,9 +23,9 @@ def renderer(augment: Augment, channels: int = 3, channels_last: bool = False) -
     return Renderer(MEAN[:channels], STD[:channels], augment, channels_last, CPU)
 
 
-def no_change(count: int) -> Draws:
+def no_change(count: int) -> AugmentationParameters:
     zeros = torch.zeros(count, dtype=torch.int64)
-    return Draws(zeros, zeros, zeros, zeros, zeros)
+    return AugmentationParameters(zeros, zeros, zeros, zeros, zeros)
 
 
 def normalised(images: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def normalised(images: np.ndarray) -> np.ndarray:
     return (images.astype(np.float64) / 255 - mean) / std
 
 
-def reference(images: Tensor, rows: Tensor, draws: Draws, augment: Augment) -> np.ndarray:
+def reference(images: Tensor, rows: Tensor, draws: AugmentationParameters, augment: Augment) -> np.ndarray:
     """Reference for one sample at a time: pad, crop, mirror, normalise, blank the cutout square."""
     pad, size = augment.crop_padding, images.shape[-1]
     result = []
@@ -195,7 +195,7 @@ def test_draws_depend_only_on_seed_and_epoch() -> None:
     state = torch.get_rng_state()
     again = augment.draw(64, 32, seed=1, epoch=2)
     assert torch.equal(torch.get_rng_state(), state)
-    for field in fields(Draws):
+    for field in fields(AugmentationParameters):
         draw = getattr(first, field.name)
         assert torch.equal(draw, getattr(again, field.name))
         for seed, epoch in ((1, 3), (2, 2), (2, 1)):

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from convbench.data.identity import Identity, KnownSource, identify
+from convbench.data.identity import Identity, RecordedSource, identify
 from convbench.data.shapes import Shapes
 from convbench.errors import UserError
 from tests.data.image_folder import folder, write_classes, write_image
@@ -71,7 +71,7 @@ def test_files_added_later_are_skipped_with_a_warning(pets, tmp_path, caplog, on
     write_image(pets / "cat" / "another.png")
     write_classes(pets, {"bird": 3})
     assert files_of(folder(pets, **options).load())["train"] != files_of(before)["train"]
-    source = KnownSource(folder(pets, **options), known)
+    source = RecordedSource(folder(pets, **options), known)
     after = source.load()
     assert source.spec().classes == ("cat", "dog")
     assert files_of(after) == files_of(before)
@@ -91,7 +91,7 @@ def test_split_folders_with_unlabelled_test_images_are_loaded_again(tmp_path):
         write_image(tmp_path / "pets" / "test" / f"{index}.png")
     before, known = folder(tmp_path / "pets").load(), identity_of(folder(tmp_path / "pets"))
     write_image(tmp_path / "pets" / "test" / "0a.png")
-    after = KnownSource(folder(tmp_path / "pets"), known).load()
+    after = RecordedSource(folder(tmp_path / "pets"), known).load()
     assert files_of(after) == files_of(before)
     assert after.test.labels is None
     assert torch.equal(after.val.labels[after.val.indices], before.val.labels)
@@ -101,8 +101,8 @@ def test_a_moved_folder_is_accepted_if_its_images_are_unchanged(pets, tmp_path):
     known, before = identity_of(folder(pets)), files_of(folder(pets).load())
     pets.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"data\.root"):
-        KnownSource(folder(pets), known).load()
-    assert files_of(KnownSource(folder(tmp_path / "elsewhere"), known).load()) == before
+        RecordedSource(folder(pets), known).load()
+    assert files_of(RecordedSource(folder(tmp_path / "elsewhere"), known).load()) == before
 
 
 def test_the_error_names_renamed_classes_and_missing_or_changed_files(pets, tmp_path):
@@ -113,7 +113,7 @@ def test_the_error_names_renamed_classes_and_missing_or_changed_files(pets, tmp_
         shutil.copytree(pets, other)
         change(other)
         with pytest.raises(UserError) as error:
-            KnownSource(folder(other), known).load()
+            RecordedSource(folder(other), known).load()
         return str(error.value)
 
     def renamed(root):
@@ -138,8 +138,8 @@ def test_changed_pixels_of_unchanged_files_are_only_a_warning_if_the_version_of_
     files = known.files | {"val": replace(known.files["val"], digests=["0" * 16] * 4)}
     other = replace(known, files=files, splits=known.splits | {"val": replace(known.splits["val"], digest="0" * 32)})
     with pytest.raises(UserError, match=r"4 val images"):
-        KnownSource(folder(pets), other).load()
-    KnownSource(folder(pets), replace(other, pillow="1.0")).load()
+        RecordedSource(folder(pets), other).load()
+    RecordedSource(folder(pets), replace(other, pillow="1.0")).load()
     assert "4 val images" in caplog.text
     assert "1.0" in caplog.text
 
@@ -147,8 +147,8 @@ def test_changed_pixels_of_unchanged_files_are_only_a_warning_if_the_version_of_
 def test_images_that_are_not_files_are_compared_by_digest():
     known = identity_of(Shapes(**SHAPES))
     assert known.files is None
-    KnownSource(Shapes(**SHAPES), known).load()
+    RecordedSource(Shapes(**SHAPES), known).load()
     with pytest.raises(UserError, match=r"train .*data\.root"):
-        KnownSource(Shapes(**SHAPES | {"seed": 1}), known).load()
+        RecordedSource(Shapes(**SHAPES | {"seed": 1}), known).load()
     with pytest.raises(UserError, match=r"val .*10 .*12"):
-        KnownSource(Shapes(**SHAPES | {"val": 12}), known).load()
+        RecordedSource(Shapes(**SHAPES | {"val": 12}), known).load()

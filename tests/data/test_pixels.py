@@ -218,8 +218,8 @@ def in_memory(mode: str, colour: object) -> Image.Image:
     ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
 def test_rare_modes_are_converted_to_the_right_colour(image: Image.Image, colour: Colour) -> None:
-    assert Pixels(image).on_white("RGB").getpixel((4, 4)) == colour
-    assert Pixels(image).on_white("L").getpixel((4, 4)) == luma(colour)
+    assert Pixels(image).on_white_background("RGB").getpixel((4, 4)) == colour
+    assert Pixels(image).on_white_background("L").getpixel((4, 4)) == luma(colour)
 
 
 def signed(value: int) -> bytes:

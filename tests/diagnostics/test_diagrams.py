@@ -17,7 +17,7 @@ from convbench.data.resident import EvalBatches
 from convbench.data.types import Split
 from convbench.diagnostics.diagrams import Diagrams
 from convbench.loggers.tensorboard import TensorBoard
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from tests.loggers.rows import epoch_row, started
 
 SIZE, EPOCHS = 8, 11

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from convbench.engine.interrupt import BATCH_SIGNAL, StopRequest, TimeIsUpError, pass_on, sigterm_interrupts
+from convbench.engine.interrupt import BATCH_SIGNAL, StopRequest, TimeIsUpError, call_batch_handler, sigterm_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -91,7 +91,7 @@ def test_the_handler_of_the_batch_system_is_called_only_after_the_run_has_stoppe
         stop_after(BATCH_SIGNAL, BATCH_SIGNAL)
     assert not batch_system, "the handler would end the process before the checkpoint is written"
     with pytest.raises(SystemExit):
-        pass_on(caught.value)
+        call_batch_handler(caught.value)
     assert batch_system == [BATCH_SIGNAL]
 
 
@@ -108,7 +108,7 @@ def test_an_error_after_the_warning_is_not_replaced() -> None:
 
 
 def test_pass_on_ignores_other_interruptions(batch_system: list[int]) -> None:
-    pass_on(KeyboardInterrupt())
+    call_batch_handler(KeyboardInterrupt())
     assert not batch_system
 
 

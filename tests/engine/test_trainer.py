@@ -17,7 +17,7 @@ from convbench.engine.metrics import SplitScore
 from convbench.engine.trainer import DivergedError, Trainer
 from convbench.errors import UserError
 from convbench.loggers.sink import EpochRow, Sink, StepSummary
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from tests.engine.test_step import build
 
 CPU = torch.device("cpu")
@@ -196,13 +196,15 @@ def test_resume_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         make_trainer(tmp_path).resume()
 
 
-@pytest.mark.parametrize(("after", "is_stopped"), [(100, False), (2 * STEPS, True)], ids=["no signal", "last step"])
+@pytest.mark.parametrize(
+    ("after", "is_stop_requested"), [(100, False), (2 * STEPS, True)], ids=["no signal", "last step"]
+)
 def test_a_signal_in_the_last_step_finishes_the_run_and_sets_is_stopped(
-    tmp_path: Path, after: int, is_stopped: bool
+    tmp_path: Path, after: int, is_stop_requested: bool
 ) -> None:
     trainer = make_trainer(tmp_path)
     trainer.fit([AtStep(after, lambda: signal.raise_signal(signal.SIGTERM))])
-    assert trainer.is_stopped is is_stopped
+    assert trainer.is_stop_requested is is_stop_requested
     assert saved_progress(tmp_path)["epoch"] == 2
 
 

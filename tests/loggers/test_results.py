@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from convbench.loggers.results import Results
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from tests.loggers.rows import epoch_row
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from convbench.config.naming import config_hash
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 
 
 def write_run(

@@ -13,7 +13,7 @@ from convbench.report.page_data import page_data
 from convbench.report.settings import default_settings
 from convbench.report.statistics import seeds_needed
 from convbench.report.variants import sort_into_variants
-from convbench.report.verdicts import judge, least_half_width
+from convbench.report.verdicts import judge, min_half_width
 from convbench.report.writing import for_terminal
 from convbench.run_folders.record import RunRecord, find_runs
 from tests.report.runs import OLD, write_run, write_sweep
@@ -131,12 +131,12 @@ def test_the_number_of_seeds_needed_detects_the_difference_in_four_of_five_exper
     """The smallest difference, 0.8 points of 1,000 images, is 8 images; fewer than 6 would never be significant."""
     generator, images, deviation = np.random.default_rng(0), 1000, 0.3
     for wanted in (0.8, 1.0, 2.0):
-        from_images = least_half_width(wanted, images)
+        from_images = min_half_width(wanted, images)
         seeds = seeds_needed(deviation, math.sqrt(wanted**2 - from_images**2))
         detected = 0
         for differences in generator.normal(wanted, deviation, size=(1000, seeds)):
             one = Measured(dict(enumerate(50 + differences)), images)
-            detected += judge([(one, Measured(dict.fromkeys(range(seeds), 50.0), images))])[0].is_real
+            detected += judge([(one, Measured(dict.fromkeys(range(seeds), 50.0), images))])[0].is_significant
         assert detected / 1000 > 0.75, (wanted, seeds)
 
 

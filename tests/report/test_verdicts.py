@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from convbench.report.measured import Measured
-from convbench.report.verdicts import FEWEST_IMAGES, is_at_chance, judge, least_half_width, least_p
+from convbench.report.verdicts import MIN_IMAGES, is_at_chance, judge, min_half_width, min_p
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -29,7 +29,7 @@ def verdict_on(first, second, images, test="t", is_paired=True, **others):
 @pytest.mark.parametrize("is_paired", [True, False])
 def test_runs_that_do_not_vary_between_seeds_give_no_verdict(test, is_paired):
     verdict = verdict_on([33, 33], [32, 32], 64, test, is_paired)
-    assert (verdict.obstacle, verdict.p, verdict.half_width, verdict.is_real) == ("no spread", None, None, False)
+    assert (verdict.obstacle, verdict.p, verdict.half_width, verdict.is_significant) == ("no spread", None, None, False)
 
 
 def test_a_difference_of_fewer_than_six_images_is_not_significant_for_any_seeds():
@@ -38,30 +38,28 @@ def test_a_difference_of_fewer_than_six_images_is_not_significant_for_any_seeds(
     assert verdict.seeds.p < 0.001
     assert verdict.p == 2 * 0.5**4
     assert verdict.low < 0 < verdict.high
-    assert not verdict.is_real
+    assert not verdict.is_significant
 
 
 def test_a_difference_of_many_images_is_significant_if_the_seeds_agree():
     verdict = verdict_on([750, 755, 752], [700, 704, 703], 1000)
-    assert verdict.is_real
+    assert verdict.is_significant
     assert verdict.low > 0
     assert verdict.p == verdict.seeds.p
 
 
 def test_the_least_p_is_that_of_a_sign_test_on_the_differing_images():
     for count in (0, 1, 5, 6, 12):
-        assert least_p(100 * count / 64, 64) == pytest.approx(
-            1.0 if count == 0 else stats.binomtest(count, count).pvalue
-        )
-    assert FEWEST_IMAGES == 6
-    assert least_p(100 * 5.99 / 64, 64) > 0.05 > least_p(100 * 6 / 64, 64)
+        assert min_p(100 * count / 64, 64) == pytest.approx(1.0 if count == 0 else stats.binomtest(count, count).pvalue)
+    assert MIN_IMAGES == 6
+    assert min_p(100 * 5.99 / 64, 64) > 0.05 > min_p(100 * 6 / 64, 64)
 
 
 def test_the_least_interval_excludes_0_from_the_same_number_of_images_as_the_least_p():
     for images in (64, 1000, 10_000):
         for count in range(20):
             points = 100 * count / images
-            assert (least_half_width(points, images) < points) == (count >= FEWEST_IMAGES)
+            assert (min_half_width(points, images) < points) == (count >= MIN_IMAGES)
 
 
 def test_without_the_number_of_images_only_the_seeds_count():
@@ -69,7 +67,7 @@ def test_without_the_number_of_images_only_the_seeds_count():
     verdict = judge([(Measured(first), Measured(second, 1000))])[0]
     assert verdict.images is None
     assert verdict.p == verdict.seeds.p < 0.05
-    assert verdict.is_real
+    assert verdict.is_significant
 
 
 def test_a_verdict_uses_the_smaller_number_of_images():
@@ -78,8 +76,8 @@ def test_a_verdict_uses_the_smaller_number_of_images():
 
 def test_two_variants_at_the_level_of_chance_get_no_verdict():
     verdict = verdict_on([36, 38, 37], [25, 26, 25], 64, chance=50)
-    assert (verdict.obstacle, verdict.is_real) == ("at chance", False)
-    assert verdict_on([57, 60, 59], [30, 32, 32], 64, chance=50).is_real, (
+    assert (verdict.obstacle, verdict.is_significant) == ("at chance", False)
+    assert verdict_on([57, 60, 59], [30, 32, 32], 64, chance=50).is_significant, (
         "the first variant is above the level of chance"
     )
 
@@ -93,10 +91,10 @@ def test_the_level_of_chance_is_decided_by_a_one_sided_binomial_test(correct, ex
 def test_p_values_of_several_verdicts_are_adjusted_together():
     rising = of_counts([7000, 7120, 7190, 7310], 10_000)
     close = of_counts([7160, 7160, 7310, 7390], 10_000)  # p = 0.03 without a correction
-    assert judge([(close, rising)])[0].is_real
+    assert judge([(close, rising)])[0].is_significant
     noise = [of_counts(counts, 10_000) for counts in np.random.default_rng(0).integers(7000, 7400, size=(3, 4))]
     several = judge([(close, rising), *((other, rising) for other in noise)])
-    assert not several[0].is_real
+    assert not several[0].is_significant
     assert several[0].adjusted == pytest.approx(4 * several[0].p)
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from convbench.run_folders.folder import RunFolder
+from convbench.run_folders.run_folder import RunFolder
 from convbench.sweeps import progress as progress_module
 from convbench.sweeps.progress import SweepProgress, fitted
 

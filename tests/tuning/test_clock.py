@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convbench.tuning import clock as clock_module
-from convbench.tuning.clock import Times, in_turns, seconds
+from convbench.tuning.clock import Times, seconds, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 def test_calls_are_timed_in_interleaved_rounds(fake_time: FakeTime) -> None:
-    times = in_turns({"short": fake_time.call("short", 0.006), "long": fake_time.call("long", 0.018)}, CPU, 3)
+    times = time_interleaved({"short": fake_time.call("short", 0.006), "long": fake_time.call("long", 0.018)}, CPU, 3)
     assert list(times) == ["short", "long"]
     assert times["short"].seconds == pytest.approx([0.006] * 3)
     assert times["long"].seconds == pytest.approx([0.018] * 3)
@@ -45,7 +45,9 @@ def test_calls_are_timed_in_interleaved_rounds(fake_time: FakeTime) -> None:
 
 
 def test_a_call_that_is_much_slower_than_the_fastest_is_timed_once(fake_time: FakeTime) -> None:
-    times = in_turns({"fast": fake_time.call("fast", 0.005), "slow": fake_time.call("slow", 0.05)}, CPU, 5, give_up=3)
+    times = time_interleaved(
+        {"fast": fake_time.call("fast", 0.005), "slow": fake_time.call("slow", 0.05)}, CPU, 5, give_up=3
+    )
     assert [len(times[name].seconds) for name in ("fast", "slow")] == [5, 1]
     assert times["slow"].median == pytest.approx(0.05)
 
@@ -57,7 +59,7 @@ def test_a_short_call_is_repeated_within_a_measurement() -> None:
         nonlocal calls
         calls += 1
 
-    in_turns({"short": call}, CPU, 2)
+    time_interleaved({"short": call}, CPU, 2)
     assert calls > 1000
 
 

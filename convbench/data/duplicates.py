@@ -14,7 +14,7 @@ _EXAMPLES = 3
 _PAIRS = (("test", "train"), ("test", "val"), ("val", "train"))
 
 
-def warn_of_copies(name: str, splits: Mapping[str, Split]) -> None:
+def warn_about_duplicates(name: str, splits: Mapping[str, Split]) -> None:
     """Log one warning if images occur in two splits, or in two classes of the training set.
 
     Two images are duplicates if all of their decoded pixels are equal.

@@ -172,7 +172,7 @@ class RunFolder:
         """Append the routing statistics of an epoch; if a resumed run writes an epoch twice, the later row counts."""
         _append(self.routing_path, row)
 
-    def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
+    def truncate_metrics(self, epochs: int) -> list[dict[str, Any]]:
         """Truncate the metrics to the first `epochs` epochs and return their rows.
 
         A run that was killed may have written an incomplete line, or rows of epochs after its last checkpoint.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from convbench.data.copies import warn_of_copies
+from convbench.data.duplicates import warn_about_duplicates
 from convbench.data.types import Split
 from tests.data.image_folder import folder, write_classes
 
@@ -22,7 +22,7 @@ def split(name: str, *values: int, labels: list[int] | None = None) -> Split:
 
 def warnings_of(caplog: pytest.LogCaptureFixture, **splits: Split) -> list[str]:
     caplog.set_level(logging.WARNING)
-    warn_of_copies("pets", splits)
+    warn_about_duplicates("pets", splits)
     return caplog.messages
 
 
@@ -71,7 +71,7 @@ def test_finding_duplicates_among_70_000_images_takes_less_than_three_seconds() 
     names = [str(row) for row in range(70_000)]
     parts = [Split(images, labels, part, names) for part in rows.split([50_000, 10_000, 10_000])]
     start = time.process_time()
-    warn_of_copies("noise", dict(zip(("train", "val", "test"), parts, strict=True)))
+    warn_about_duplicates("noise", dict(zip(("train", "val", "test"), parts, strict=True)))
     took = time.process_time() - start
     print(f"{took:.2f} s")
     assert took < 3

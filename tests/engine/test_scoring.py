@@ -5,7 +5,7 @@ from torch import nn
 from convbench.data.augment import Augment, Renderer
 from convbench.data.resident import EvalBatches
 from convbench.data.types import Split
-from convbench.engine.evaluation import evaluate, evaluating, logits_of
+from convbench.engine.scoring import evaluate, evaluating, logits_of
 
 CPU = torch.device("cpu")
 COUNT, CLASSES = 23, 5

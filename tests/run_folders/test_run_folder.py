@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from convbench.errors import UserError
-from convbench.run_folders.folder import RunFolder, atomic_path
+from convbench.run_folders.run_folder import RunFolder, atomic_path
 from tests.test_files import strict_json
 
 
@@ -102,16 +102,16 @@ def test_truncating_the_metrics_drops_later_rows_and_an_incomplete_line(tmp_path
         folder.append_metrics({"epoch": epoch})
     with folder.metrics_path.open("a") as file:
         file.write('{"epoch": 4, "tra')
-    assert folder.keep_metrics(2) == [{"epoch": 1}, {"epoch": 2}]
+    assert folder.truncate_metrics(2) == [{"epoch": 1}, {"epoch": 2}]
     assert folder.metrics_path.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
     folder.append_metrics({"epoch": 3})
-    assert folder.keep_metrics(9) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
-    assert folder.keep_metrics(0) == []
+    assert folder.truncate_metrics(9) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+    assert folder.truncate_metrics(0) == []
     assert folder.metrics_path.read_text() == ""
 
 
 def test_truncating_missing_metrics_gives_no_rows_and_creates_no_file(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path).keep_metrics(3) == []
+    assert RunFolder(tmp_path).truncate_metrics(3) == []
     assert list(tmp_path.iterdir()) == []
 
 
