@@ -1,24 +1,8 @@
-"""`python -m convbench.bench`: its output folder, and errors in its keys."""
+"""`python -m convbench.bench`: errors in its keys; `tests/benchmarks` has its suites."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
-
-
-@pytest.mark.parametrize("suite", ["layers", "loop"])
-def test_the_suite_writes_to_the_output_folder(run_here: Any, monkeypatch: pytest.MonkeyPatch, suite: str) -> None:
-    calls = []
-
-    def run_suite(config: DictConfig, folder: Path) -> None:
-        calls.append((config.suite, config.layers.rounds, folder))
-
-    monkeypatch.setattr(f"convbench.benchmarks.{suite}_suite.run_{suite}", run_suite)
-    done = run_here("bench", f"suite={suite}", "layers.rounds=2", "output=measured")
-    assert done.code == 0, done.err
-    assert calls == [(suite, 2, Path("measured"))]
-    assert "measured" in done.out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def plans(
     return found
 
 
-def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceiling: Roofline) -> Case | None:
+def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, roofline: Roofline) -> Case | None:
     """Measure one layer; returns None if the implementation does not support inputs of this size.
 
     Args:
@@ -183,7 +183,7 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
         batch_size: number of images; the network `image` always has one.
         rounds: number of repetitions, of which the median is reported; slow cases get fewer.
         device: device to measure on.
-        ceiling: roofline of the device in this precision.
+        roofline: Roofline of the device in this precision.
     """
     batch = 1 if plan.network == "image" else batch_size
     conv = plan.factory(**plan.layer.arguments)
@@ -218,7 +218,7 @@ def measure(plan: Plan, batch_size: int, rounds: int, device: torch.device, ceil
         memory=memory,
         flops=flops,
         traffic=traffic,
-        share=ceiling.least_seconds(flops, traffic) / times.median,
+        share=roofline.least_seconds(flops, traffic) / times.median,
     )
 
 

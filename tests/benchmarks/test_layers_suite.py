@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,13 @@ from tests.benchmarks.configuration import bench_config
 SMALL = ("layers.convs=[standard,weighted_sum]", "layers.networks=[resnet8]", "layers.batch_size=2", "layers.rounds=2")
 
 
-def test_layers_are_measured_and_printed_in_order_of_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_layers(bench_config(*SMALL), tmp_path)
-    lines = capsys.readouterr().out.splitlines()
+def test_layers_are_measured_and_printed_in_order_of_time(tmp_path: Path, run_here: Any) -> None:
+    done = run_here("bench", "suite=layers", *SMALL, "output=measured")
+    assert done.code == 0, done.err
+    lines, measured_folder = done.out.splitlines(), tmp_path / "measured"
+    assert "measured" in lines[-1]
     assert max(map(len, lines)) <= 100
-    with (tmp_path / "layers.csv").open() as file:
+    with (measured_folder / "layers.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["direction"] for row in rows} == {"forward", "training"}
     assert {(row["conv"], row["implementation"]) for row in rows} == {
@@ -25,7 +28,7 @@ def test_layers_are_measured_and_printed_in_order_of_time(tmp_path: Path, capsys
         ("weighted_sum", "folded"),
     }  # fmt: skip
     assert all(float(row["seconds"]) > 0 for row in rows)
-    measured = json.loads((tmp_path / "layers.json").read_text())
+    measured = json.loads((measured_folder / "layers.json").read_text())
     totals = measured["totals"]
     assert [row["training_seconds"] for row in totals] == sorted(row["training_seconds"] for row in totals)
     assert [f"{row['conv']} {row['implementation']}" for row in totals] == [
@@ -33,7 +36,7 @@ def test_layers_are_measured_and_printed_in_order_of_time(tmp_path: Path, capsys
     ]
     assert measured["ceilings"]["none"]["flops"] > 0
     assert measured["device"]
-    assert (tmp_path / "layers_resnet8.png").stat().st_size > 5000
+    assert (measured_folder / "layers_resnet8.png").stat().st_size > 5000
 
 
 def test_an_unknown_convolution_is_an_error_that_names_the_key_and_the_options(tmp_path: Path) -> None:
