@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def run(folder: Path, *words: str) -> str:
 def results(folder: Path) -> dict[str, object]:
     (path,) = folder.glob("outputs/runs/*/results.json")
     return json.loads(path.read_text())
+
+
+def test_the_table_of_rooms_is_the_contract_of_the_import_linter() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    table = re.findall(r"^\| \d+ \| (.*) \|$", PAGE, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in table] == [
+        set(layer.split(" | ")) - {"__main__"} for layer in layers
+    ]
 
 
 def test_a_convolution_trains_and_the_contract_finds_it(copy: Callable[[str], Path]) -> None:

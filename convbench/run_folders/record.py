@@ -262,13 +262,18 @@ class Found:
 
 
 def find_runs(folders: Iterable[Path]) -> Found:
-    """All runs in the given folders and below them, each once."""
+    """All runs in the given folders and below them, each once.
+
+    The rows of the swapped layers, which are most of a file and tell no run from another, are left out of the results.
+    """
     runs: dict[Path, RunRecord] = {}
     broken: dict[Path, str] = {}
     for folder in folders:
         for place in _run_folders(folder):
             try:
-                runs[place] = RunRecord(place, read_results(place))
+                results = read_results(place)
+                results.pop("swap", None)
+                runs[place] = RunRecord(place, results)
             except (OSError, ValueError) as error:
                 broken[place] = str(error)
     return Found([runs[place] for place in sorted(runs)], sorted(broken.items()))
