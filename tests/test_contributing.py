@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,8 @@ def insert(folder: Path, file: str, place: str | None, text: str) -> None:
         return
     before, found, after = content.partition(f"{place}\n")
     assert found, f"{file} has lost the line {place!r}"
-    path.write_text(f"{before}{found}{text}{after}")
+    entry = textwrap.indent(text.rstrip(), " " * 8) + ",\n"  # of a list
+    path.write_text(f"{before}{found}{entry}{after}")
 
 
 def run(folder: Path, *words: str) -> str:
