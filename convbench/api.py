@@ -211,9 +211,5 @@ def compare(folders: Sequence[str | Path], **settings: Any) -> ComparisonTable:
     Raises:
         UserError: if a folder is missing, or the folders contain no runs.
     """
-    paths = [Path(folder) for folder in folders]
-    missing = [str(path) for path in paths if not path.is_dir()]
-    if missing:
-        raise UserError(f"there is no folder {', '.join(missing)}; give folders of runs or of sweeps (folders)")
-    report = make_report(paths, default_settings(**settings))
+    report = make_report([Path(folder) for folder in folders], default_settings(**settings))
     return ComparisonTable(report.rows(), report.findings, report.warnings)

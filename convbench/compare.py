@@ -5,7 +5,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from convbench.cli.main import run_command
-from convbench.errors import UserError
 
 
 def compare(config: DictConfig) -> None:
@@ -15,9 +14,6 @@ def compare(config: DictConfig) -> None:
     from convbench.report.writing import write_report
 
     folders = [Path(folder) for folder in config.folders]
-    missing = [str(folder) for folder in folders if not folder.is_dir()]
-    if missing:
-        raise UserError(f"there is no folder {', '.join(missing)}; give folders of runs or of sweeps (folders)")
     output = Path(config.output or (folders[0] / "report" if len(folders) == 1 else Path("outputs") / "report"))
     print(write_report(folders, output, settings_of(config)))
 

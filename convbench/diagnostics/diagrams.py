@@ -55,8 +55,8 @@ class Diagrams(Sink):
         self.folder = folder
         self.settled = settled
         self._image = val.split.images[val.split.indices[:1]]
-        self._probe = val.renderer.plain(val.split.images, val.split.indices[:1])
         self._val = _sample(val)
+        self._probe = next(iter(self._val))[0][:1]
         self._epochs = 0
         self._warned: set[str] = set()
 
@@ -117,7 +117,7 @@ def _sample(val: EvalBatches) -> EvalBatches:
     indices = val.split.indices
     count = min(IMAGES, len(indices))
     chosen = torch.arange(count, device=indices.device) * len(indices) // count
-    return EvalBatches(replace(val.split, indices=indices[chosen]), val.batch_size, val.renderer)
+    return EvalBatches(replace(val.split, indices=indices[chosen]), val.batch_size, val.renderer, val.is_prefetched)
 
 
 def _uses_one_kernel(layer: Routing) -> bool:

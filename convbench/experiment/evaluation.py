@@ -85,7 +85,8 @@ class Transform:
             UserError: if the image cannot be decoded.
         """
         pixels = decode_image(image, self.spec.image_size, self.spec.channels, check_value_range(self.value_range))
-        return self.renderer.plain(pixels[None].to(self.renderer.device), torch.zeros(1, dtype=torch.int64))[0]
+        device = self.renderer.device
+        return self.renderer.plain(pixels[None].to(device), torch.zeros(1, dtype=torch.int64, device=device))[0]
 
 
 class Evaluation:

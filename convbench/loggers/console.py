@@ -25,14 +25,13 @@ class Console(Sink):
         handlers = logging.getLogger().handlers
         self._is_quiet = bool(handlers) and all(isinstance(handler, logging.FileHandler) for handler in handlers)
         self._redirect = contextlib.nullcontext() if self._is_quiet else logging_redirect_tqdm()
-        self._is_redirected = False
+        self._stack = contextlib.ExitStack()
         self._last_line = time.monotonic()
         self._epoch = self._steps = 0
 
     def on_run_start(self, run: RunStart) -> None:
         """Write a line for each fact, and the header of the table of epochs."""
-        self._redirect.__enter__()
-        self._is_redirected = True
+        self._stack.enter_context(self._redirect)
         width = max(map(len, run.facts))
         for name, fact in run.facts.items():
             log.info("%-*s  %s", width, name, fact)
@@ -85,9 +84,7 @@ class Console(Sink):
     def close(self) -> None:
         """Remove the progress bar and restore the handlers of the log."""
         self._close_bar()
-        if self._is_redirected:
-            self._redirect.__exit__(None, None, None)
-            self._is_redirected = False
+        self._stack.close()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

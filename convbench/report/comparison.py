@@ -88,6 +88,9 @@ def make_report(folders: Sequence[Path], settings: Settings) -> Report:
         UserError: if the folders contain no run that has begun, or if a key to compare by is unknown or has the same
             value in all runs.
     """
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise UserError(f"there is no folder {', '.join(missing)}; give folders of runs or of sweeps (folders)")
     found = find_runs(folders)
     begun = [run for run in found.runs if run.has_begun]
     if not begun:

@@ -132,12 +132,12 @@ class RunFolder:
 
     def read_config(self) -> DictConfig:
         """The configuration of the run; sections that later versions added get their default values."""
-        added = OmegaConf.create({"logger": {}})
-        for name in ("console", "tensorboard"):
-            added.logger.merge_with(load_option("logger", name, "logger"))
-        recorded = OmegaConf.load(self.config_path)
-        config = recorded if "logger" in recorded else OmegaConf.merge(added, recorded)
+        config = OmegaConf.load(self.config_path)
         assert isinstance(config, DictConfig)
+        if "logger" not in config:  # the version before this key had these two loggers, and no others
+            config.logger = OmegaConf.merge(
+                *(load_option("logger", name, "logger") for name in ("console", "tensorboard"))
+            )
         return config
 
     def write_config(self, config: DictConfig) -> None:
