@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convbench.config.options import load_option, plain_values
+from convbench.convs.auxiliary_loss import auxiliary_loss_methods
 from convbench.convs.factory import ConvOption, conv_factory
 from convbench.convs.swap import SwapReport
 from convbench.convs.swap import swap_convs as swap_with_factory
@@ -92,12 +93,9 @@ def auxiliary_loss(network: nn.Module) -> Tensor:
     Of the built-in types only `blueprint_s` has an auxiliary loss, which keeps the rows of a matrix orthonormal. The
     sum is 0 if no convolution has an auxiliary loss.
     """
-    functions: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
-    losses = [loss for function in functions if function is not None and (loss := function()) is not None]
-    if losses:
-        return torch.stack(losses).sum()
-    parameter = next(network.parameters(), torch.zeros(()))
-    return parameter.new_zeros(())
+    losses = [method() for method in auxiliary_loss_methods(network)]
+    zero = next(network.parameters(), torch.zeros(())).new_zeros(())
+    return sum((loss for loss in losses if loss is not None), zero)
 
 
 class Run:

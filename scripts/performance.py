@@ -305,7 +305,7 @@ def evaluation() -> Rows:
 
 
 PARTS: Mapping[str, Callable[[], Rows]] = {
-    "ladder": ablation,  # the name of the part is a key of docs/performance.json
+    "ablation": ablation,
     "convolutions": convolutions,
     "implementations": implementations,
     "batches": batches,
@@ -339,7 +339,7 @@ def figures(found: Rows) -> list[str]:
         rows.append([figure, required, measured])
 
     for conv, required in (("standard", "1.8"), ("weighted_sum", "2.5")):
-        ours = settled(found["ladder"][conv])
+        ours = settled(found["ablation"][conv])
         add(f"{conv}: images/s relative to the usual script", f"≥ {required}", f"{ours['times_the_usual']:.2f}")
         add(f"{conv}: images/s relative to a bare compiled loop", "≥ 0.93", f"{ours['times_the_bare']:.2f}")
     times = found["convolutions"]["times_standard"]
@@ -376,7 +376,7 @@ def figures(found: Rows) -> list[str]:
 def ablation_tables(found: Rows) -> list[str]:
     """The table of the ablation for each convolution, and a list of the techniques."""
     lines = []
-    for conv, rows in found["ladder"].items():
+    for conv, rows in found["ablation"].items():
         cells = [
             [row["rung"], f"{1000 * row['seconds_per_step']:.1f}", f"{row['images_per_second']:,.0f}",
              f"{(row['memory'] or 0) / 1e6:,.0f}", "" if row["gain"] is None else f"{row['gain']:.2f}",
@@ -398,7 +398,7 @@ def guide(found: Rows) -> list[str]:
 
     def gain(name: str) -> str:
         parts = []
-        for conv, rows in found["ladder"].items():
+        for conv, rows in found["ablation"].items():
             added, removed = (loop_row(rows, f"{prefix} {name}")["gain"] for prefix in ("+", "without"))
             parts.append(f"{conv} {added:.2f}, {removed:.2f}")
         return "; ".join(parts)
@@ -490,7 +490,7 @@ def speeds(found: Rows) -> list[str]:
     """The table of speeds in the README and at the top of the page."""
     names = ("the usual script", "bare loop", "convbench.train, compiled", "convbench.train, eager")
     rows = []
-    for conv, loops in found["ladder"].items():
+    for conv, loops in found["ablation"].items():
         images = [f"{loop_row(loops, name)['images_per_second']:,.0f}" for name in names]
         rows.append([f"`{conv}`", *images, f"{settled(loops)['times_the_usual']:.2f}"])
     head = ["images/s", *names[:2], "convbench, compiled", "convbench, eager", "relative to the usual script"]
@@ -523,7 +523,7 @@ def main() -> None:
             MEASURED.write_text(to_json(found, indent=1) + "\n")
     name = Path(__file__).name
     write_section(PAGE, "figures", name, figures(found))
-    write_section(PAGE, "ladder", name, ablation_tables(found))
+    write_section(PAGE, "ablation", name, ablation_tables(found))
     write_section(PAGE, "guide", name, guide(found))
     write_section(PAGE, "others", name, others(found))
     for page in (PAGE, README):

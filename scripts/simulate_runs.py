@@ -53,7 +53,7 @@ def write_runs(folder: Path, count: int) -> None:
             variant = config_hash(config, leave_out=("seed",))
             level = 0.8 - 0.02 * abs(math.log(rate / 0.1)) + rng.gauss(0, 0.01)
             for seed in range(min(SEEDS, count - number * SEEDS)):
-                run_folder = folder / f"conv={conv},optimizer.lr={rate},seed={seed}"
+                run_folder = folder / f"conv-{conv}_optimizer.lr-{rate}_seed-{seed}"
                 run_folder.mkdir(parents=True)
                 (run_folder / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
                 write_numbers(run_folder, conv, seed, level, variant, rng)

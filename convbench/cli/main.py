@@ -227,11 +227,11 @@ def _default_config(config_name: str, words: list[str]) -> dict[str, Any]:
 
 
 def _stop(message: str) -> NoReturn:
-    """Print an error message in process 0 and exit with the exit code of user errors."""
-    if torchrun.rank() == 0:
-        print(f"error: {message}", file=sys.stderr)
-    else:
-        # torchrun ends all processes when the first of them fails, which must not be before process 0 has printed. The
-        # exit of process 0 ends this wait.
+    """Print an error message once for all processes of torchrun, and exit with the exit code of user errors."""
+    if torchrun.rank() != 0:
+        # torchrun ends all processes when the first of them fails. If process 0 has the same error, it prints the
+        # message and ends this wait; otherwise the error occurred only here, for example on another machine.
         time.sleep(_SECONDS_FOR_PROCESS_0)
+        message = f"process {torchrun.rank()}: {message}"
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(ExitCode.USER_ERROR)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from convbench.convs.auxiliary_loss import auxiliary_loss_methods
 from convbench.convs.temperature import temperature_buffers
 from convbench.engine.device import autocast
 from convbench.engine.graph import StepGraph
@@ -75,9 +76,9 @@ class TrainStep:
         self.temperature: float | None = None
         self._temperatures = temperature_buffers(network)
 
-        losses: list[Any] = [getattr(module, "auxiliary_loss", None) for module in network.modules()]
+        methods = auxiliary_loss_methods(network)
+        self._auxiliary_losses: list[Any] = [method for method in methods if method() is not None]
         self._run_update = StepGraph(self._update) if has_graph else self._update
-        self._auxiliary_losses = [loss for loss in losses if loss is not None and loss() is not None]
 
     @property
     def has_temperature(self) -> bool:

@@ -202,3 +202,19 @@ def test_a_sweep_and_a_batch_that_cannot_be_divided_are_refused_with_one_message
     assert process.returncode != 0
     assert output.count("(batch_size)") == 1, output
     assert "33" in output
+
+
+# As on two machines of which the second one has other data: only process 1 has an error.
+DIFFERENT = """
+import os, runpy, sys
+sys.argv[1:] = [*sys.argv[1:], "data.train=7"] if os.environ["RANK"] == "1" else sys.argv[1:]
+runpy.run_module("convbench.train", run_name="__main__")
+"""
+
+
+def test_an_error_that_occurs_in_another_process_only_is_printed_with_the_number_of_the_process(tmp_path: Path) -> None:
+    (tmp_path / "different.py").write_text(DIFFERENT)
+    process = torchrun(tmp_path, "different.py", *PLAIN)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert re.findall(r"^error: (process \d+: )?.*\((.+)\)$", output, re.M) == [("process 1: ", "data.train")], output
