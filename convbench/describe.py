@@ -23,9 +23,9 @@ def describe(config: DictConfig) -> None:
     print(f"{built.swap.summary()}\n")
     swap = [[row.name, row.description, row.status, row.reason] for row in built.swap.rows]
     print(table([["conv", "original layer", "", "why"], *swap], left=4))
-    print("\nparameters: trainable numbers; MACs: multiply-accumulate operations for one image")
+    print("\nparameters: number of trainable parameters; MACs: multiply-accumulate operations for one image")
     if summary.uncounted:
-        print(f"not counted: {summary.uncounted}")
+        print(f"the MACs do not include {summary.uncounted}")
     print()
     print(table(_layer_rows(summary), left=2, has_total=True))
 

@@ -82,7 +82,9 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, set[str]]]:
         elif equals:
             filters.setdefault(key, set()).add(value)
         else:
-            raise UserError(f"{argument} is neither a folder nor KEY=VALUE; give list, show or remove first")
+            raise UserError(
+                f"there is no folder {argument}: give an existing folder or KEY=VALUE; list, show and remove come first"
+            )
     return folders, filters
 
 
@@ -108,12 +110,16 @@ def _listing(selected: Sequence[RunRecord], total: int) -> str:
         total: the number of all runs that were found.
     """
     if not selected:
-        return f"none of {total:,} runs" if total else "there are no runs"
+        return f"none of {total:,} runs matches" if total else "there are no runs"
     head = ["folder", "status", "epochs", "test %", "began"]
     lines = [table([head, *map(_row, selected)], left=2)]
     lines += [f"{run.folder}: {run.error}" for run in selected if run.error]
-    count = f"{len(selected):,} runs" if len(selected) == total else f"{len(selected):,} of {total:,} runs"
+    count = _runs(total) if len(selected) == total else f"{len(selected):,} of {_runs(total)}"
     return "\n".join([*lines, count])
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _row(run: RunRecord) -> list[str]:
@@ -150,13 +156,13 @@ def _remove(selected: Sequence[RunRecord], is_confirmed: bool) -> None:
     print("\n".join(str(run.folder) for run in selected))
     if not is_confirmed:
         if not sys.stdin.isatty():
-            raise UserError(f"without a terminal, removing {len(selected):,} runs cannot be confirmed: give --yes")
-        if input(f"remove these {len(selected):,} runs? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError(f"without a terminal, removing {_runs(len(selected))} cannot be confirmed: give --yes")
+        if input(f"remove {_runs(len(selected))}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing removed")
             return
     for run in selected:
         shutil.rmtree(run.folder)
-    print(f"{len(selected):,} runs removed")
+    print(f"{_runs(len(selected))} removed")
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def test_remove_needs_a_confirmation_and_removes_only_the_selected_runs(command,
     assert (sweep / "conv=dynamic,seed=2").exists()
     code, out, _ = command("remove", "status=failed", "--yes")
     assert code == 0
-    assert "1 runs removed" in out
+    assert "1 run removed" in out
     assert sorted(path.name for path in sweep.iterdir()) == [
         "conv=dynamic,seed=0", "conv=dynamic,seed=1", "conv=standard,seed=0", "conv=standard,seed=1",
     ]  # fmt: skip

@@ -117,7 +117,8 @@ def shapes(network: str) -> list[LayerShape]:
         return [_shape(nn.Conv2d(3, 3, 3, padding=1, bias=False, device="meta"), (860, 1600), 1)]
     if not network.removeprefix("resnet").isdigit():
         raise UserError(
-            f"there are no layers of {network!r}; choose resnet14, resnet20, resnet18 or image (layers.networks)"
+            f"there is no network {network!r}: choose resnet with a depth, such as resnet14 or resnet18, or image "
+            "(layers.networks)"
         )
     with torch.device("meta"):
         resnet = ResNet(int(network.removeprefix("resnet")), 10)

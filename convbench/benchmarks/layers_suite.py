@@ -91,7 +91,8 @@ def _row_label(row: dict[str, Any]) -> str:
 def _print_table(network: str, rows: list[dict[str, Any]], batch_size: int) -> None:
     images = "1 image" if network == "image" else f"{batch_size} images"
     print(f"\nconvolutions of {network}, sum over all its layers, {images}, fastest first")
-    print("training: forward and backward pass; share: least time by the roofline / measured time\n")
+    print("training: forward and backward pass; +- %: half the interquartile range; MB: peak memory")
+    print("share: minimum time according to the roofline model, divided by the measured time\n")
     head = ["convolution", "forward ms", "training ms", "+- %", "MB", "GFLOP/s", "GB/s", "share %"]
     cells = [
         [

@@ -247,7 +247,9 @@ def _ratio(slow: list[float], fast: list[float]) -> float:
 def _print_table(rows: list[dict[str, Any]], batch_size: int, device: torch.device) -> None:
     print(f"\ntraining steps of {batch_size} images on {describe_device(device)}")
     print("gain of '+ technique': speed relative to the row above")
-    print("gain of 'without technique': speed of all techniques relative to this row\n")
+    print("gain of 'without technique': speed of all techniques relative to this row")
+    print("the usual script: DataLoader, PIL transforms and .item() in each step; x usual: speed relative to it")
+    print("+- %: half the interquartile range; MB: peak memory\n")
     head = ["loop", "ms a step", "+- %", "images/s", "MB", "gain", "x usual"]
     cells = [
         [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+_TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a string"}
 _MAX_INT = 2**63 - 1  # the largest int64, the integer type of PyTorch and NumPy
 _MAX_SHOWN = 100  # the number of characters of a value that a message shows
 
@@ -78,7 +78,7 @@ class Kind:
             if name in self.scalars and not (name == "int" and "float" in self.scalars):
                 parts.append(_TYPE_NAMES[name] + (self._bounds() if name in ("int", "float") else ""))
         if self.items is not None:
-            parts.append(f"a list of {self._length_text()}values, each {self.items.text()}")
+            parts.append(f"a list{self._length_text()}, each item {self.items.text()}")
         parts += ["null"] if self.is_optional else []
         return ", or ".join(parts)
 
@@ -94,10 +94,10 @@ class Kind:
     def _length_text(self) -> str:
         shortest, longest = self.limits.lengths
         if shortest == longest:
-            return f"{shortest} "
+            return f" of length {shortest}"
         if longest < math.inf:
-            return f"{shortest} to {int(longest)} "
-        return f"at least {shortest} " if shortest else ""
+            return f" of length {shortest} to {int(longest)}"
+        return f" of length {shortest} or more" if shortest else ""
 
 
 def kind_of(annotation: ast.expr | str, limits: Limits | None = None) -> Kind | None:
@@ -153,7 +153,7 @@ def refusal(key: str, value: object, kind: Kind) -> str:
     """The error message for a value that is not allowed: the value, what is allowed, and the key."""
     is_large = isinstance(value, int) and abs(value) > _MAX_INT and kind.limits.high == math.inf
     upper_bound = f" and at most {_MAX_INT}" if is_large else ""
-    return f"{key}={shown(value)} is out of range: give {kind.text()}{upper_bound} ({key})"
+    return f"{key}={shown(value)} is not allowed: give {kind.text()}{upper_bound} ({key})"
 
 
 def shown(value: object) -> str:

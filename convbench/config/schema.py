@@ -154,7 +154,8 @@ def _check_together(plain: Mapping[str, Any]) -> None:
     match_to = _find(plain, "model.match_to")
     if match_to is not _ABSENT and match_to not in options("conv"):
         raise UserError(
-            f"model.match_to={shown(match_to)} is no conv: choose {', '.join(options('conv'))} (model.match_to)"
+            f"model.match_to={shown(match_to)} is not a convolution: choose {', '.join(options('conv'))} "
+            "(model.match_to)"
         )
 
 
@@ -175,9 +176,8 @@ def unknown_keys(unknown: Iterable[str], kinds: Iterable[str], plain: Mapping[st
         given = [key for key in keys if key.startswith(f"{group}.")]
         similar = ", ".join(f"{group}.{name}" for name in near(rest, [_section(key)[1] for key in known]))
         return (
-            f"{target} takes no argument {', '.join(_section(key)[1] for key in given)}: "
-            f"remove {'them' if len(given) > 1 else 'it'} with {' '.join(f'~{key}' for key in given)}, "
-            f"or choose {similar} ({first})"
+            f"{target} has no argument {', '.join(_section(key)[1] for key in given)}: choose {similar}, "
+            f"or remove a key of a yaml file with {' '.join(f'~{key}' for key in given)} ({first})"
         )
     children = [key for key in kinds if key.startswith(f"{first}.")]
     if children:

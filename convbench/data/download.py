@@ -96,7 +96,7 @@ def _fetch(url: str, part: Path) -> None:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not offset:
                 raise _SourceError(f"{error.code} {error.reason}") from None
             # No bytes remain: either the file is complete, or it came from another file. The md5 checksum decides.
-            log.info("%s has no bytes after the %d that have been received", url, offset)
+            log.info("%s: all %d bytes have been downloaded already; the checksum is verified next", url, offset)
             return
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _SourceError(_reason(error)) from None

@@ -133,11 +133,13 @@ def _is_flat(root: Path, folders: Sequence[str], layout: str) -> bool:
     look_like_splits = "train" in intended and len(intended) > 1
     if layout == "auto" and not look_like_splits and not set(folders) & set(SPLITS):
         return True
-    names = ", ".join(f"'{name}'" for name in folders) or "no folders"
+    names = ", ".join(f"'{name}'" for name in folders)
+    contents = f"contains {names}, but no folder 'train'" if names else "contains no folders"
     advice = [_rename(name) for name in folders if name not in SPLITS and _intended_split(name) is not None]
+    advice = advice or ["add a folder 'train'"]
     raise UserError(
-        f"{root.absolute()} has no folder 'train', but {names}: "
-        f"{', '.join(advice or ['add this folder'])}, or give data.layout=flat if each folder is a class (data.root)"
+        f"{root.absolute()} {contents}: {', '.join(advice)}, or give data.layout=flat if each folder is a class "
+        "(data.root)"
     )
 
 

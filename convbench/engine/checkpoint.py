@@ -74,7 +74,10 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         UserError: The file does not exist or cannot be read.
     """
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: the run stopped before its first checkpoint was written")
+        raise UserError(
+            f"there is no checkpoint {path}: the run stopped before this checkpoint was written; "
+            "give another run or checkpoint"
+        )
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

@@ -88,7 +88,9 @@ def implementations(subject: Subject) -> Iterator[Finding]:
                 worst[dtype] = max(worst[dtype], error) if error == error else error
         passed = all(worst[dtype] <= limit for dtype, limit in _LIMITS.items())
         passed &= worst[torch.bfloat16] <= _AUTOCAST_LIMIT
-        text = "error " + ", ".join(f"{error:.0e} {dtype}".replace("torch.", "") for dtype, error in worst.items())
+        limits = _LIMITS | {torch.bfloat16: _AUTOCAST_LIMIT}
+        errors = [f"{error:.0e} in {dtype} (limit {limits[dtype]:g})" for dtype, error in worst.items()]
+        text = f"largest relative error {', '.join(errors)}".replace("torch.", "") if compared else "supports no layer"
         yield Finding(f"= {implementation or 'itself'}", "PASS" if passed and compared else "FAIL", text)
 
 

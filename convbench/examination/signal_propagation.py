@@ -45,11 +45,11 @@ def gradient(subject: Subject) -> Iterator[Finding]:
     gradients = torch.autograd.grad(activations[-1], [activations[1], activations[-2]], weights)
     first, last = (gradient.norm().item() for gradient in gradients)
     ratio = first / last if last else float("nan")
-    text = f"gradient norm of the first layer / last of {_DEPTH} layers with batch norm: {ratio:.2g}"
+    text = f"the gradient norm at the first of {_DEPTH} layers with batch norm is {ratio:.2g} times that at the last"
     if not math.isfinite(ratio) or not 1e-4 < ratio < 1e4:
         yield Finding("gradient flow", "FAIL", f"{text}; the first layers will not learn like the last ones")
     else:
-        yield Finding("gradient flow", "PASS" if 1e-2 < ratio < 1e2 else "WARN", text)
+        yield Finding("gradient flow", "PASS" if 1e-2 < ratio < 1e2 else "WARN", f"{text} (expected: 0.01 to 100)")
 
 
 def _convs(factory: Any, seed: int) -> list[nn.Module]:

@@ -45,7 +45,7 @@ def compilation(subject: Subject) -> Iterator[Finding]:
     finally:
         dynamo.reset()
     for_batch_sizes = graphs - after_temperature
-    text = f"{first} graph{'s' * (first != 1)}, {for_batch_sizes} more for three other batch sizes"
+    text = f"{first} graph{'s' * (first != 1)} (expected: 1), {for_batch_sizes} more for other batch sizes (at most 1)"
     if after_temperature > first:
         text = f"recompiles when the temperature changes; store it in a buffer and change that in place ({text})"
         yield Finding("torch.compile", "FAIL", text)

@@ -15,7 +15,7 @@ def facts(config: DictConfig, folder: RunFolder, composition: Composition, train
     Lines on the parameter budget and on compilation are added if there is something to report.
     """
     spec, built, compilation = composition.spec, composition.built, training.compilation
-    uncounted = f"; not counted: {built.summary.uncounted}" if built.summary.uncounted else ""
+    uncounted = f" without {built.summary.uncounted}" if built.summary.uncounted else ""
     epochs_done = folder.record.epochs_done
     resumed = f"; resumed after epoch {epochs_done}" if epochs_done else ""
     return {

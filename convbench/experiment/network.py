@@ -175,7 +175,7 @@ def _matched(config: DictConfig, spec: ImageSpec) -> Matched | None:
     if widths is None:
         raise UserError(
             f"model.match={quantity} scales the widths of a network, but {type(reference).__name__} has none to scale: "
-            f"choose another model, or omit model.match (model.match)"
+            "choose another model, or give model.match=null (model.match)"
         )
     budget = summary_of(reference)
     summary_of(built(config.conv)[0])

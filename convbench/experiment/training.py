@@ -169,8 +169,8 @@ def on_device(network: nn.Module, device: torch.device, channels_last: bool) -> 
 def _check_graph(engine: DictConfig, device: torch.device) -> None:
     if engine.cuda_graph and (device.type != "cuda" or distributed.world_size() > 1):
         raise UserError(
-            f"a CUDA graph needs one process on a GPU, not {distributed.world_size()} on {device.type}; give false "
-            "(engine.cuda_graph)"
+            f"engine.cuda_graph=true needs a single process on a GPU, but the number of processes is "
+            f"{distributed.world_size()} and the device is {device.type}: give false (engine.cuda_graph)"
         )
 
 

@@ -36,8 +36,9 @@ class Console(Sink):
         for name, fact in run.facts.items():
             log.info("%-*s  %s", width, name, fact)
         temperature = f"{'temp.':>7}" if run.has_temperature else ""
+        log.info("\n* best validation accuracy so far")
         log.info(
-            f"\n{'epoch':>7}{'train':>9}{'train':>8}{'val':>9}{'val':>8}{'lr':>9}{temperature}{'time':>9}{'images/s':>10}"
+            f"{'epoch':>7}{'train':>9}{'train':>8}{'val':>9}{'val':>8}{'lr':>9}{temperature}{'time':>9}{'images/s':>10}"
         )
         log.info(f"{'':>7}{'loss':>9}{'%':>8}{'loss':>9}{'%':>8}{'':>9}{'' if not temperature else '       '}{'s':>9}")
 

@@ -63,8 +63,9 @@ def match_budget(
             return search.best
     closest = ", ".join(f"model.{key}={str(value).replace(' ', '')}" for key, value in search.best.items())
     raise UserError(
-        f"no widths or depth give a cost within {TOLERANCE:.0%} of the budget of {target:,}; the closest is {closest} "
-        f"with {search.best_cost:,}: choose another model.depth or model.widths, or remove model.match (model.match)"
+        f"no widths or depth give a number of parameters or MACs within {TOLERANCE:.0%} of the budget of {target:,}; "
+        f"the closest is {closest} with {search.best_cost:,}: choose another model.depth or model.widths, or give "
+        "model.match=null (model.match)"
     )
 
 

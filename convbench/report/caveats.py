@@ -43,7 +43,7 @@ def _seeds(comparison: Comparison) -> Iterator[str]:
         yield f"a single run does not show how much results vary between seeds: {named(single)} (n=1)"
     none = [variant.label for variant in comparison.variants if not variant.finished]
     if none:
-        yield f"no run has finished: {named(none)}"
+        yield f"these variants have no finished run: {named(none)}"
     duplicated = [
         variant.label
         for variant in comparison.variants
@@ -69,7 +69,10 @@ def _other_varied_keys(comparison: Comparison) -> Iterator[str]:
             if key not in comparison.by and len({variant.keys[key] for variant in block}) > 1
         ]
         if others:
-            yield f"{_labels(block)} differ in more than {', '.join(comparison.by)}: {', '.join(others)}"
+            yield (
+                f"{_labels(block)} differ not only in {', '.join(comparison.by)}, but also in {', '.join(others)}, "
+                "which may be the reason for differences"
+            )
 
 
 def _accuracies(comparison: Comparison) -> Iterator[str]:
@@ -79,7 +82,7 @@ def _accuracies(comparison: Comparison) -> Iterator[str]:
     without = [run.folder.name for run in finished if not is_valid_accuracy(run.score(split, "accuracy"))]
     if without:
         yield (
-            f"no accuracy from 0 to 1 on the {SPLITS[split]} images, so these runs are left out of the accuracies: "
+            f"these runs have no valid accuracy on the {SPLITS[split]} images and are left out of the accuracies: "
             f"{named(without)}"
         )
     at_chance = [variant for variant in comparison.variants if is_at_chance(accuracies(variant, split))]

@@ -24,7 +24,9 @@ def caveats(comparison: Comparison) -> Iterator[str]:
         for variant in comparison.variants
     }
     by_run = [(name, _differing(entries)) for runs in parts.values() for name, entries in runs.items()]
-    yield from _sentences([(f"{name}, which was resumed: not all parts", differing) for name, differing in by_run])
+    yield from _sentences(
+        [(f"{name}, which was resumed: not all parts of the run", differing) for name, differing in by_run]
+    )
     pooled = {label: [part for entries in runs.values() for part in entries] for label, runs in parts.items()}
     by_variant = {label: _differing(entries) for label, entries in pooled.items()}
     yield from _sentences([(f"{label}: not all runs", differing) for label, differing in by_variant.items()])
@@ -60,9 +62,12 @@ def _sentences(subjects: Sequence[tuple[str, dict[str, list[str]]]]) -> Iterator
         keys = "; ".join(
             f"{key} ({named([_shortened(value) for value in values])})" for key, values in differing.items()
         )
-        yield f"{subject} were computed alike, so accuracies, seconds and memory may differ for that reason: {keys}"
+        yield (
+            f"{subject} were computed under the same conditions, which may change accuracies, seconds and memory: "
+            f"{keys}"
+        )
     if len(uneven) > MAX_NAMED:
-        yield f"{len(uneven) - MAX_NAMED} more were not computed alike either"
+        yield f"{len(uneven) - MAX_NAMED} more runs or variants were not computed under the same conditions"
 
 
 def _shortened(text: str) -> str:

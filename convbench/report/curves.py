@@ -25,8 +25,8 @@ Y_AXES = {
     "gap_loss": "validation minus training loss",
 }
 ROUTING = {
-    "entropy": "entropy (0: one kernel, 1: all alike)",
-    "top_share": "images on the most wanted kernel (share)",
+    "entropy": "entropy of the routing weights (0: one kernel, 1: uniform)",
+    "top_share": "share of images dominated by the most used kernel",
     "similarity": "mean cosine between two kernels",
 }
 # Training FLOPs for each multiply-accumulate operation of the forward pass. The backward pass computes the gradients of

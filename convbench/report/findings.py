@@ -44,11 +44,12 @@ class _Sentence:
     """
 
     def __init__(self, first: str, second: str, verdict: Verdict, split: str, tests: int, settings: Settings) -> None:
-        self.first, self.second, self.verdict, self.tests, self.settings = first, second, verdict, tests, settings
+        self.first, self.second, self.verdict, self.split = first, second, verdict, split
+        self.tests, self.settings = tests, settings
         self.mean, self.n, self.images = verdict.seeds.mean, verdict.seeds.n, verdict.images
         self.tested = ""
         if self.images is not None:
-            self.tested = f"; {self.images:,} {split} images, of which each is {100 / self.images:.2g} points"
+            self.tested = f"; {self.images:,} {split} images, one image is {100 / self.images:.2g} points"
         self.unpaired = "" if verdict.seeds.is_paired else ", not paired because they share no seed"
 
     def text(self) -> str:
@@ -80,10 +81,10 @@ class _Sentence:
             return ""
         if self.images is not None and min_p(self.mean, self.images) >= SIGNIFICANT:
             count = abs(self.mean) * self.images / 100
-            fewest = f"fewer than {MIN_IMAGES} can be due to chance for any number of seeds"
-            return f", which is {count:.3g} images, and {fewest}"
+            fewest = f"a difference of fewer than {MIN_IMAGES} images is never significant, for any number of seeds"
+            return f"; the difference is {count:.3g} images, and {fewest}"
         if self.verdict.p is not None and self.verdict.p < SIGNIFICANT and self.tests > 1:
-            return f", but it is one of {self.tests} comparisons"
+            return f"; it is not significant after the correction for {self.tests} comparisons"
         return ""
 
     def _sample_size(self) -> str:
@@ -91,7 +92,8 @@ class _Sentence:
         wanted, deviation = self.settings.difference, self.verdict.seeds.deviation
         assert deviation is not None
         if (needed := self._images_needed()) is not None:
-            return f"at least {needed:,} test images are needed to detect {wanted:g} points, for any number of seeds"
+            images = f"at least {needed:,} {self.split} images"
+            return f"{images} are needed to detect {wanted:g} points, for any number of seeds"
         # The interval of a verdict combines two independent parts. The part of the test images is subtracted here, as
         # only the other part shrinks with the number of seeds.
         from_images = 0.0 if self.images is None else min_half_width(wanted, self.images)
@@ -109,7 +111,7 @@ class _Sentence:
 
     def _no_verdict(self) -> str:
         """The sentence on a pair without a verdict: the reason, the difference and what is needed."""
-        more = "use more seeds" + ("" if self._images_needed() is None else " and more test images")
+        more = "use more seeds" + ("" if self._images_needed() is None else f" and more {self.split} images")
         pair = f"{self.first} and {self.second}"
         result = f"the first minus the second is {self.mean:+.1f} points (n={self.n}{self.unpaired}{self.tested})"
         if self.verdict.obstacle == "at chance":

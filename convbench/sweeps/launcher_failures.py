@@ -90,4 +90,5 @@ def _wait_for_slurm(sweep: Path) -> None:
     for job in jobs:
         job.wait()
         if not job.paths.result_pickle.exists():
-            log.error("Slurm job %s: %s; its last output: %s", job.job_id, job.state, os.path.relpath(job.paths.stderr))
+            stderr = os.path.relpath(job.paths.stderr)
+            log.error("Slurm job %s ended in state %s; its error output is in %s", job.job_id, job.state, stderr)

@@ -94,7 +94,7 @@ def test_gradients_are_compared_with_finite_differences_only_without_a_second_im
 def test_the_errors_of_each_implementation_are_reported() -> None:
     texts = {finding.name: finding.text for finding in implementations(subject_of_option("weighted_sum"))}
     for implementation in ("linear", "pointwise", "folded"):
-        errors = re.search(r"error (\S+) float64, (\S+) float32", texts[f"= {implementation}"])
+        errors = re.search(r"error (\S+) in float64 .*, (\S+) in float32", texts[f"= {implementation}"])
         assert errors is not None
         assert 0 <= float(errors[1]) <= 1e-10
         assert 0 < float(errors[2]) <= 1e-5

@@ -249,7 +249,7 @@ def test_a_report_on_unfinished_runs_names_them_and_their_errors(tmp_path):
     folder = write_run(tmp_path / "a", status="failed", error="out of memory", test=None, val=None, best=None)
     (folder / "metrics.jsonl").unlink()
     text = write_report([tmp_path], tmp_path / "report", default_settings())
-    assert "no run has finished" in text
+    assert "note: these variants have no finished run" in text
     assert re.search(r"note: a .*: failed, out of memory$", text, re.MULTILINE)
 
 
