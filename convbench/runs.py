@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convbench.config.kinds import shown
+from convbench.config.kinds import typed
 from convbench.errors import ExitCode, UserError
 from convbench.run_folders.record import RunRecord, check_keys, find_runs
 from convbench.terminal import table, tolerate_closed_pipes
@@ -99,7 +99,7 @@ def _value(run: RunRecord, key: str) -> str | None:
     if key in _GROUP_KEYS:  # the option, such as resnet; the results contain the name of the network, such as resnet14
         return run.choice(key, "None")
     value = run.value(key, _ABSENT)
-    return None if value is _ABSENT else shown(value)
+    return None if value is _ABSENT else typed(value)
 
 
 def _listing(selected: Sequence[RunRecord], total: int) -> str:

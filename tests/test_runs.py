@@ -68,6 +68,12 @@ def test_folders_and_key_value_pairs_select_runs(command, sweep, arguments, coun
     assert len([line for line in out.splitlines() if "/3 " in line]) == count
 
 
+@pytest.mark.parametrize("value", ["images/" * 40, "gr\udcf6\udcdfe", "two\nlines", "[1,2]"])
+def test_a_value_of_any_length_with_any_characters_selects_a_run(command, sweep, value):
+    write_run(sweep / "another", "standard", 9, changes={"data.root": value})
+    assert names(command(f"data.root={value}")[1]) == ["another"]
+
+
 @pytest.mark.parametrize(("word", "similar"), [("stauts=failed", "status"), ("optimizer.lrr=0.1", "optimizer.lr")])
 def test_the_message_on_an_unknown_key_names_similar_keys(command, sweep, word, similar):
     code, out, err = command(word)

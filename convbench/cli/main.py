@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import hydra
@@ -44,6 +45,13 @@ def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key:
             sweep it only fails the job that raised it.
         folders_key: the key that receives the positional arguments of the command line (folders), if any.
     """
+    if torchrun.world_size() == 1:
+        _run(config_name, job, folders_key)
+    else:
+        _run_as_process_of_torchrun(partial(_run, config_name, job, folders_key))
+
+
+def _run(config_name: str, job: Callable[[DictConfig], Any], folders_key: str | None) -> None:
     tolerate_closed_pipes()
     flags, words = overrides.split(sys.argv[1:], _stop)
     is_sweep = _is_sweep(flags, words)
@@ -82,9 +90,21 @@ def run_command(config_name: str, job: Callable[[DictConfig], Any], folders_key:
         _stop(
             _user_message(error) or launcher_failures.missing_extra(error) or _composition_message(error, task, words)
         )
-    finally:
-        if torchrun.world_size() > 1:
-            _leave_process_group()
+
+
+def _run_as_process_of_torchrun(run: Callable[[], None]) -> NoReturn:
+    """Run a command and exit with its exit code, without the shutdown of Python."""
+    code: object = ExitCode.FAILED
+    try:
+        run()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+    from convbench.engine import distributed  # imports PyTorch (seconds)
+
+    distributed.exit_process(code if isinstance(code, int) else ExitCode.FAILED)
 
 
 def _is_sweep(flags: list[str], words: list[str]) -> bool:
@@ -167,18 +187,6 @@ def _join_process_group() -> Callable[[Any], Any]:
 
     distributed.init_process_group()
     return distributed.broadcast_object
-
-
-def _leave_process_group() -> None:
-    """Destroy the process group before Python shuts down.
-
-    Its threads would otherwise still run while the interpreter is torn down, and crash the process.
-    """
-    from convbench.engine import distributed
-
-    for link in causes(sys.exception()):
-        traceback.clear_frames(link.__traceback__)  # their local variables keep the objects of a failed run alive
-    distributed.destroy_process_group()
 
 
 def _user_message(error: BaseException) -> str | None:

@@ -156,18 +156,23 @@ def refusal(key: str, value: object, kind: Kind) -> str:
     return f"{key}={shown(value)} is not allowed: give {kind.text()}{upper_bound} ({key})"
 
 
-def shown(value: object) -> str:
-    """A value as it is typed on the command line, on one line and shortened if it is long."""
+def typed(value: object) -> str:
+    """A value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    return f"[{','.join(map(typed, value))}]" if isinstance(value, list) else str(value)
+
+
+def shown(value: object) -> str:
+    """A value as it is typed on the command line, but on one line and shortened if it is long."""
     if isinstance(value, list):
         text = f"[{','.join(map(shown, value))}]"
     elif isinstance(value, int) and abs(value) > _MAX_INT:
         text = f"{float(value):g}" if abs(value) < 1e300 else "a number of hundreds of digits"
     else:
-        text = value if isinstance(value, str) and value.isprintable() and value else repr(value)
+        text = repr(value) if isinstance(value, str) and not (value and value.isprintable()) else typed(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 

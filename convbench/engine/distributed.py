@@ -1,8 +1,9 @@
 """Collective operations of data-parallel training with `torchrun`; without it, there is one process of rank 0."""
 
-import gc
+import atexit
 import os
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -16,16 +17,20 @@ def init_process_group() -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
-def destroy_process_group() -> None:
-    """Destroy the process group, if there is one. No DistributedDataParallel module may be in use any more.
+def exit_process(code: int) -> NoReturn:
+    """Destroy the process group, if there is one, and exit without shutting Python down.
 
-    An object that refers to the group, such as DistributedDataParallel, keeps the threads of the group alive. If the
-    last reference is dropped while the interpreter shuts down, the process aborts. Therefore garbage collection runs
-    first.
+    Objects such as DistributedDataParallel keep the communication threads of a destroyed group alive. A thread that
+    drops its last reference to a Python object while the interpreter shuts down aborts the process, which torchrun
+    reports as a failed run.
     """
     if dist.is_initialized():
-        gc.collect()
         dist.destroy_process_group()
+    # The functions that modules registered for the end of the process: they flush logs and end compiler processes.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def rank() -> int:

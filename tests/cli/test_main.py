@@ -1,6 +1,7 @@
 """The command line before anything is trained: help, flags, overrides, error messages and exit codes."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -266,7 +267,7 @@ def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(b"error: Gr\\")
+    assert re.match(rb"error: .*\bGr\\", done.stderr)
     assert b"Traceback" not in done.stderr
 
 
@@ -306,7 +307,7 @@ def test_file_names_survive_a_locale_that_lacks_their_characters(tmp_path):
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | locale, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith(b"1 runs\n")
+    assert done.stdout.endswith(b"\n1 run\n")
     predictions = (tmp_path / "run" / "evaluation" / "test-best" / "predictions.csv").read_bytes()
     assert b"gr\xf6\xdfe/" in predictions
     assert "größe/".encode() in predictions

@@ -100,7 +100,7 @@ if distributed.rank() == 0:
     print("equal", all(buffers == gathered[0] for buffers in gathered))
     print("unchanged", norm.temperature.item() == torch.tensor(0.1).item())
     print("mean", *norm.running_mean.tolist(), "var", *norm.running_var.tolist(), int(norm.num_batches_tracked))
-distributed.destroy_process_group()
+distributed.exit_process(0)
 """
 
 
@@ -175,8 +175,7 @@ for index, batch in zip(range(3), training.train.epoch(0)):
     training.step(index, *batch)
 if distributed.rank() == 0:
     print("exchanges", count)
-del training, batch
-distributed.destroy_process_group()
+distributed.exit_process(0)
 """
 
 
