@@ -5,8 +5,8 @@ The module has no list of keys, so keys that a later version adds are compared a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
+from convbench.config.kinds import typed
 from convbench.report.variants import Comparison, ignored_engine_keys
 from convbench.report.wording import MAX_NAMED, named
 from convbench.run_folders.record import RunRecord
@@ -39,11 +39,7 @@ def caveats(comparison: Comparison) -> Iterator[str]:
 def _parts(run: RunRecord) -> list[dict[str, str]]:
     """Return key -> value as text for each part of a run; for older runs with the engine keys of its configuration."""
     more = {} if run.records_parts else ignored_engine_keys(run.config)
-    return [{key: _text(value) for key, value in (part | more).items() if key != _FIRST_EPOCH} for part in run.parts()]
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return [{key: typed(value) for key, value in (part | more).items() if key != _FIRST_EPOCH} for part in run.parts()]
 
 
 def _differing(parts: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:

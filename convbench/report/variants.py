@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from convbench.config.kinds import typed
 from convbench.config.options import GROUPS
 from convbench.run_folders.record import RunRecord
 
@@ -175,8 +176,7 @@ def _value(variant: Variant, key: str) -> str:
     if key in GROUPS:
         run = variant.runs[0]
         return run.conv if key == "conv" else run.choice(key)
-    value = variant.config.get(key, "-")
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return typed(variant.config.get(key, "-"))
 
 
 def _natural_sort_key(values: Iterable[str]) -> tuple[tuple[float, str], ...]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -34,12 +33,10 @@ def test_the_first_line_appears_within_5_seconds(tmp_path):
 
 
 @pytest.mark.slow
-def test_three_epochs_with_the_defaults_exceed_60_percent_within_90_seconds_of_two_cores(tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_three_epochs_with_the_defaults_exceed_60_percent_within_90_seconds(tmp_path):
+    start = time.monotonic()
     result = train(tmp_path, "epochs=3")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor time, because the tests of another process may need the cores at the same time.
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 2 * 90
+    assert time.monotonic() - start < 90
     assert result["test"]["accuracy"] > 0.6
 
 
@@ -51,6 +48,7 @@ def test_mnist_reaches_98_5_percent_in_two_epochs(tmp_path):
 
 @pytest.mark.slow
 @needs("dog_cat_bird")
-def test_the_dog_cat_bird_network_with_weighted_sums_reaches_74_percent_in_ten_epochs(tmp_path):
-    result = train(tmp_path, "experiment=dog_cat_bird", "conv=weighted_sum", "epochs=10", "engine.compile=true")
+@pytest.mark.parametrize("conv", ["standard", "weighted_sum"])
+def test_the_dog_cat_bird_network_reaches_74_percent_in_ten_epochs(tmp_path, conv):
+    result = train(tmp_path, "experiment=dog_cat_bird", f"conv={conv}", "epochs=10", "engine.compile=true")
     assert result["test"]["accuracy"] >= 0.74

@@ -286,7 +286,7 @@ def test_the_filter_applies_to_the_charts_too(show: OpenPage) -> None:
 def test_the_best_value_has_a_star_and_a_tooltip(show: OpenPage) -> None:
     best = show().locator("#table .best")
     assert best.all_inner_texts() == ["★ 76.20 ± 0.52"]
-    assert "higher is better" in (best.get_attribute("title") or "")
+    assert best.get_attribute("title") == "better than every other by more than chance (higher is better)"
 
 
 def test_a_single_key_that_equals_the_label_is_shown_only_once(show: OpenPage) -> None:

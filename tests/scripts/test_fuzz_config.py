@@ -11,7 +11,7 @@ import convbench
 ROOT = Path(convbench.__file__).parents[1]
 
 
-@pytest.mark.parametrize("cases", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [12, pytest.param(150, marks=pytest.mark.slow)])
 def test_random_values_of_random_keys_end_in_an_error_message_or_in_a_run_with_a_status(cases: int) -> None:
     script = ROOT / "scripts" / "fuzz_config.py"
     if not script.exists():

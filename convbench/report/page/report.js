@@ -42,7 +42,7 @@ function makeBody(variant) {
   const cells = DATA.columns.map((column) => {
     const { text, is_best: isBest } = variant.cells[column.key] ?? {};
     const cell = element("td", { class: "number" });
-    const title = `significantly better than every other variant${column.better ? ` (${column.better} is better)` : ""}`;
+    const title = `better than every other by more than chance${column.better ? ` (${column.better} is better)` : ""}`;
     cell.append(isBest && text ? element("strong", { class: "best", title }, `★ ${text}`) : text || MISSING);
     return cell;
   });
@@ -146,7 +146,7 @@ list("findings", DATA.findings);
 byId("comparison").hidden = false;
 const heads = element("thead", {}, element("tr", {}, ...HEADS.map(makeHead)));
 byId("table").append(heads, ...VIEWS.map((view) => view.body));
-const star = "significantly better than every other variant; for parameters and MACs, the lowest number";
+const star = "better than every other by more than chance";
 const meanings = HEADS.map((head) => [head.title, describe(head)]);
 if (document.querySelector(".best")) meanings.push(["★", star]);
 for (const [title, meaning] of meanings.filter(([, meaning]) => meaning)) {
